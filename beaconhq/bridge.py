@@ -1,0 +1,82 @@
+"""
+The bridge: a daemon thread with an event loop of its own that runs the drain.
+
+It serves whatever has no asyncio loop to offer: WSGI apps, ASGI without lifespan,
+scripts, trio. It runs the same coroutine as an application's loop would, so flush,
+requeue and drop cannot differ. Owns the thread; who asks for it is the lifecycle.
+
+Nothing here imports asyncio, anyio or httpx before a thread of ours runs.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from contextlib import suppress
+from threading import Thread
+
+from . import hooks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from .exporter import Exporter
+    from .host import Host
+
+
+def start(main: Callable[[], None], on_failure: Callable[[], None]) -> bool:
+    """
+    Start the thread; False where no thread can be started (limits, interpreter exit).
+
+    `Thread.start` waits for the new thread and takes locks of the `threading` module,
+    neither of which a capture in a signal handler may do. So a bare thread does it.
+    """
+    try:
+        _thread.start_new_thread(_start_thread, (main, on_failure))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _start_thread(main: Callable[[], None], on_failure: Callable[[], None]) -> None:
+    try:
+        Thread(target=main, name="beaconhq-bridge", daemon=True).start()
+    except RuntimeError:
+        on_failure()
+
+
+def run(make_exporter: Callable[[], Exporter], host: Host) -> None:
+    """Run the drain in this thread until it ends; everything is loaded before its loop starts."""
+    with hooks.loading:
+        from . import loops
+
+        exporter = make_exporter()
+    prepare(exporter)
+    loops.run_private(lambda: exporter.run(host))
+
+
+def prepare(exporter: Exporter) -> None:
+    """
+    Load the HTTP stack and build the TLS context: 200 to 330 ms that no event loop may spend.
+
+    A failure (a bad proxy variable, a missing CA file) is left to the first POST, which
+    meets it again, reports it and retries.
+    """
+    prepare_transport = getattr(exporter.transport, "prepare", None)
+    if prepare_transport is None:
+        return
+    with hooks.loading, suppress(Exception):  # a transport is the user's hook; see above
+        prepare_transport()
+
+
+def forget_connections(exporter: Exporter) -> object:
+    """Let go, unclosed, of connections that belong to another process or a dead event loop."""
+    forget = getattr(exporter.transport, "forget", None)
+    return None if forget is None else forget()
+
+
+def is_loop_running() -> bool:
+    """Whether this thread runs an asyncio loop (without loading asyncio to find out)."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - documented, "for low-level use"

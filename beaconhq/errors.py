@@ -1,0 +1,123 @@
+"""
+What `on_error` receives: one tree, so that a handler can tell a delay from a loss.
+
+BeaconError
+├── ExportError             a POST failed; its events stay pending and go again
+│   ├── NetworkError        no answer: refused, reset, DNS, TLS
+│   ├── ExportTimeout       no answer within `timeout` seconds
+│   ├── IngestUnavailable   the ingest said "later": 408, 425, 429, 5xx
+│   └── TransportError      the transport could not be opened, or misbehaved
+├── EventsDropped           events are lost; `count` says how many, `reason` why
+│   ├── BufferFull          "buffer_full"  more than `max_buffer_size` waited
+│   ├── InvalidEvent        "invalid"      not an event, or beyond repair
+│   ├── EventTooLarge       "too_large"    one event larger than a POST may be
+│   ├── BatchRejected       "rejected"     the ingest refused the batch (4xx)
+│   ├── RedirectRefused     "redirect"     the ingest answered 3xx; the key stays here
+│   └── ClientClosed        "closed"       the interpreter went down first
+└── HostUnavailable         the drain could not be started; events stay pending
+
+No message and no attribute holds the ingest key, nor the text of another library's
+exception (it may quote request headers).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+
+class BeaconError(Exception):
+    """Base of everything that `on_error` receives from this package."""
+
+
+class ExportError(BeaconError):
+    """A POST failed in a way that time may mend: its events are pending again."""
+
+
+class NetworkError(ExportError):
+    """The ingest could not be reached, or the connection broke before the answer."""
+
+
+class ExportTimeout(ExportError):  # noqa: N818 - reads as the event that it is
+    """The ingest did not answer within `timeout` seconds."""
+
+
+class TransportError(ExportError):
+    """
+    The transport could not be opened, or did not keep its contract.
+
+    With a custom `Transport`, `__cause__` is what its `send` raised.
+    """
+
+
+class IngestUnavailable(ExportError):  # noqa: N818 - named after the answer
+    """The ingest asked to be tried again later (408, 425, 429 or 5xx)."""
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        #: HTTP status of the answer.
+        self.status = status
+        #: Seconds that the answer's `Retry-After` asked for, or None.
+        self.retry_after = retry_after
+
+
+class EventsDropped(BeaconError):  # noqa: N818 - named after what happened
+    """Events were lost for good: `count` of them, for the reason `reason`."""
+
+    #: The key under which `stats()["dropped"]` counts them.
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, *, count: int) -> None:
+        super().__init__(message)
+        #: How many events were lost.
+        self.count = count
+
+
+class BufferFull(EventsDropped):
+    """More than `max_buffer_size` events waited; the oldest were dropped."""
+
+    reason = "buffer_full"
+
+
+class InvalidEvent(EventsDropped):
+    """Something captured was not an event, or had a field beyond repair."""
+
+    reason = "invalid"
+
+
+class EventTooLarge(EventsDropped):
+    """A single event was larger than `max_batch_bytes`, or than the ingest takes (413)."""
+
+    reason = "too_large"
+
+
+class BatchRejected(EventsDropped):
+    """The ingest refused a batch (a 4xx that a retry cannot mend)."""
+
+    reason = "rejected"
+
+    def __init__(self, message: str, *, count: int, status: int) -> None:
+        super().__init__(message, count=count)
+        #: HTTP status of the answer.
+        self.status = status
+
+
+class RedirectRefused(BatchRejected):
+    """The ingest answered 3xx. It is not followed: the key would leave for another origin."""
+
+    reason = "redirect"
+
+
+class ClientClosed(EventsDropped):
+    """The interpreter was going down and the events could not be delivered any more."""
+
+    reason = "closed"
+
+
+class HostUnavailable(BeaconError):  # noqa: N818 - named after the condition
+    """
+    No thread could be started to host the drain; events stay pending.
+
+    The exit hook, `shutdown()` and `flush_sync()` still send them.
+    """

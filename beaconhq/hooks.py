@@ -1,0 +1,95 @@
+"""
+The process's exit and fork, once for all clients.
+
+Owns the registry of lifecycles: held weakly, and strongly only while events are
+pending with them, so that a forgotten client still delivers and a closed one is
+collected.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from threading import Lock
+from weakref import WeakSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import List, Set
+
+    from .lifecycle import Lifecycle
+
+#: Held while a thread of ours imports modules. A child that is forked in the middle of an
+#: import inherits that module's lock, locked for ever, so a fork waits for it.
+loading = Lock()
+#: Longest wait of a fork for that, in seconds.
+FORK_WAIT = 5.0
+
+_lifecycles: WeakSet[Lifecycle] = WeakSet()
+_kept: Set[Lifecycle] = set()
+#: What a forked child must never close; see `Lifecycle.after_fork_in_child`.
+_inherited: List[object] = []
+#: Whether the fork under way holds `loading`.
+_fork_waits = False
+
+
+def register(lifecycle: Lifecycle) -> None:
+    """Let a lifecycle take part in exit and fork for as long as it lives."""
+    _lifecycles.add(lifecycle)
+
+
+def keep(lifecycle: Lifecycle) -> None:
+    """Hold a lifecycle: events are pending with it."""
+    _kept.add(lifecycle)
+
+
+def release(lifecycle: Lifecycle) -> None:
+    """Hold it no longer."""
+    _kept.discard(lifecycle)
+
+
+def _at_exit() -> None:
+    """
+    Deliver what is pending, all clients at the same time, within the longest of their budgets.
+
+    First every running host is asked to stop, then each is waited for; what is left is
+    sent from this thread, as no other can be started any more (3.12 and later).
+    """
+    now = time.monotonic()
+    leaving = [
+        (lifecycle, now + lifecycle.exit_timeout)
+        for lifecycle in tuple(_lifecycles)
+        if lifecycle.exit_timeout is not None
+    ]
+    for lifecycle, deadline in leaving:
+        lifecycle.begin_exit(deadline)
+    for lifecycle, deadline in leaving:
+        lifecycle.finish_exit(deadline)
+
+
+def _before_fork() -> None:
+    global _fork_waits  # noqa: PLW0603 - carried from one hook to the next
+    _fork_waits = loading.acquire(timeout=FORK_WAIT)
+
+
+def _after_fork_in_parent() -> None:
+    if _fork_waits:
+        loading.release()
+
+
+def _after_fork_in_child() -> None:
+    global loading  # noqa: PLW0603 - the inherited lock may be in any state
+    loading = Lock()
+    _kept.clear()
+    for lifecycle in tuple(_lifecycles):
+        _inherited.extend(lifecycle.after_fork_in_child())
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,273 @@
+"""
+The HTTP transport: one batch, one POST, over `httpx.AsyncClient` or what a factory makes.
+
+Owns the connection pool, which is opened for one run of the drain and belongs to its
+event loop. Foreign errors become ours here, once, and without their text: it may quote
+request headers, and so the key.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import socket
+import ssl
+from contextlib import suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from importlib import import_module
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from uuid import uuid4
+
+import anyio
+from anyio import CancelScope
+
+from . import errors
+from .options import check_key, check_seconds, normalize_url
+from .quiet import quiet
+from .transport import SendResult
+from .version import __version__
+from .wire import encode
+
+#: Makes the HTTP client: `httpx.AsyncClient`, or a callable that returns something with
+#: its interface. It is called with `limits` where its signature takes that.
+ClientFactory = Callable[..., Any]
+
+#: Seconds for which an idle connection is kept at least: longer than the cadence, as
+#: httpx's own 5 s would mean a new connection for nearly every flush.
+KEEPALIVE = 30.0
+#: Bytes of an answer that are read so that its connection can be used again; a longer
+#: answer costs the connection.
+MAX_ANSWER_BYTES = 64 * 1024
+#: Seconds for closing a response or the pool.
+CLOSE_TIMEOUT = 1.0
+#: What a write to a connection ends in that the server closed meanwhile. By name: the
+#: classes of httpx and httpx2 are unrelated.
+_RESETS = frozenset({"RemoteProtocolError", "ReadError", "WriteError", "CloseError"})
+#: Imported by the stack at the first request, unless it is done here: in an event loop it
+#: would stall, and in the moment of a fork leave a module's lock held in the child.
+_LAZY_MODULES = (
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "httpcore._async.connection_pool",
+    "httpcore._async.http11",
+    "httpcore._async.http_proxy",
+    "httpcore._backends.anyio",
+)
+
+
+class HttpTransport:
+    """
+    Posts batches to the ingest.
+
+    `ingest_url` is the endpoint or a base URL to which `/v1/ingest` is appended;
+    `timeout` bounds one whole request in seconds, an answer that drips included.
+    Raises `ValueError` for an option that cannot be right.
+
+    The connection pool is opened by the first `send` and belongs to the event loop that
+    runs it, until `release`.
+    """
+
+    def __init__(
+        self,
+        ingest_url: str,
+        ingest_key: str,
+        timeout: float = 5.0,
+        *,
+        client_factory: Optional[ClientFactory] = None,
+        keepalive: float = KEEPALIVE,
+    ) -> None:
+        self._url = normalize_url(ingest_url)
+        self._headers = {
+            "Authorization": f"Bearer {check_key(ingest_key)}",
+            "Content-Type": "application/json",
+            "User-Agent": f"beaconhq-python/{__version__}",
+        }
+        self._timeout = check_seconds("timeout", timeout)
+        self._factory = client_factory
+        self._keepalive = keepalive
+        self._client: Any = None
+
+    def __repr__(self) -> str:
+        return f"<HttpTransport {self._url}>"
+
+    # -- opening and closing ------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """
+        Load the HTTP stack and make the client, without I/O. Blocks for up to 330 ms.
+
+        Raises whatever the factory does: a proxy that is not understood, a CA file that
+        is missing.
+        """
+        if self._client is None:
+            self._client = self._make_client()
+
+    def forget(self) -> object:
+        """Let go of the client without closing it and return it: it is another process's or loop's."""
+        client, self._client = self._client, None
+        return client
+
+    async def release(self) -> None:
+        """Close the connections; the next `send` opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception), anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await client.aclose()
+
+    def _make_client(self) -> Any:
+        import httpx  # 100 ms; here, so that it happens in a thread of ours
+
+        for name in _LAZY_MODULES:
+            with suppress(ImportError):
+                import_module(name)
+        options: Dict[str, Any] = {"limits": httpx.Limits(keepalive_expiry=self._keepalive)}
+        if self._factory is not None:
+            return self._factory(**_accepted_by(self._factory, options))
+        if self._url.startswith("http://"):
+            # No CA store is loaded for a URL without TLS (30 to 200 ms). This context trusts
+            # nobody: it could only refuse.
+            options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return httpx.AsyncClient(**options)
+
+    # -- sending ------------------------------------------------------------------------
+
+    async def send(self, events: List[Dict[str, Any]]) -> SendResult:
+        """
+        POST one batch and return the answer; redirects are not followed.
+
+        A reset on a reused connection is tried again once, at once, under the same key.
+        Raises `errors.ExportTimeout`, `errors.NetworkError` or `errors.TransportError`.
+        """
+        body: bytes = getattr(events, "body", None) or encode(events)
+        headers = {
+            **self._headers,
+            "Idempotency-Key": getattr(events, "idempotency_key", None) or uuid4().hex,
+        }
+        with quiet():
+            client = await self._open()
+            result: List[SendResult] = []
+            with anyio.move_on_after(self._timeout):
+                await self._post(client, body, headers, result)
+        if not result:
+            raise errors.ExportTimeout(f"no answer from {self._url} within {self._timeout:g} s")
+        return result[0]
+
+    async def _open(self) -> Any:
+        if self._client is None:
+            try:
+                await anyio.to_thread.run_sync(self.prepare)
+            except Exception as err:  # noqa: BLE001 - a factory may raise anything
+                message = (
+                    f"the HTTP client could not be made ({type(err).__name__}): check client_factory and "
+                    "the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+                )
+                raise errors.TransportError(message) from None
+        return self._client
+
+    async def _post(
+        self, client: Any, body: bytes, headers: Dict[str, str], result: List[SendResult]
+    ) -> None:
+        """POST and append the answer to `result` as soon as its head is there."""
+        connected: List[str] = []
+
+        async def trace(event: str, _info: Mapping[str, Any]) -> None:
+            if event.startswith("connection.connect_") and event.endswith(".started"):
+                connected.append(event)
+
+        for last_try in (False, True):
+            try:
+                request = client.build_request(
+                    "POST",
+                    self._url,
+                    content=body,
+                    headers=headers,
+                    timeout=None,
+                    extensions={"trace": trace},
+                )
+                response = await client.send(request, stream=True, follow_redirects=False)
+            except Exception as err:  # noqa: BLE001 - any HTTP library's; translated once, here
+                reused = not connected
+                if reused and not last_try and type(err).__name__ in _RESETS:
+                    continue
+                message = f"POST to {self._url} failed: {type(err).__name__}{_system_text(err)}"
+                raise errors.NetworkError(message) from None
+            break
+        status = response.status_code
+        result.append(SendResult(200 <= status < 300, status, retry_after(response.headers)))
+        await _read_to_end(response)
+
+
+async def _read_to_end(response: Any) -> None:
+    """Read the rest of a decided answer, for the connection's sake only."""
+    received = 0
+    try:
+        with suppress(Exception):
+            async for chunk in response.aiter_raw():
+                received += len(chunk)
+                if received > MAX_ANSWER_BYTES:
+                    break
+    finally:
+        with suppress(Exception), CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
+            await response.aclose()
+
+
+def retry_after(headers: Mapping[str, str]) -> Optional[float]:
+    """
+    Return what `Retry-After` asks for, in seconds, or None.
+
+    A date is held against the answer's own `Date`, as the clocks may differ.
+    Source: RFC 9110, section 10.2.3.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:10])
+    when = _parse_date(value)
+    if when is None:
+        return None
+    now = _parse_date(headers.get("date", "")) or datetime.now(timezone.utc)
+    return max(0.0, (when - now).total_seconds())
+
+
+def _parse_date(value: str) -> Optional[datetime]:
+    try:
+        parsed = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=timezone.utc)
+
+
+def _accepted_by(factory: ClientFactory, options: Dict[str, Any]) -> Dict[str, Any]:
+    """Return those options that the factory takes and has not been given already."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return {}
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    given = getattr(factory, "keywords", {})  # functools.partial
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in given and (takes_all or name in parameters)
+    }
+
+
+def _system_text(error: BaseException) -> str:
+    """Return the operating system's words for what is behind an error, if there are any."""
+    for cause in _causes(error, depth=6):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f" (certificate: {cause.verify_message})"
+        if isinstance(cause, socket.gaierror):
+            return f" ({cause.strerror})"
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+            return f" ({os.strerror(cause.errno)})"
+    return ""
+
+
+def _causes(error: BaseException, depth: int) -> Iterator[BaseException]:
+    yield error
+    if depth:
+        inner = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+        for cause in inner:
+            if cause is not None:
+                yield from _causes(cause, depth - 1)

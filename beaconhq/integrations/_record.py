@@ -1,0 +1,96 @@
+"""
+From what an adapter saw of a request to one captured event. The same for all adapters.
+
+Owns the options that adapters share, the consumer's precedence and the wording of
+errors. This is the boundary to the host application: whatever goes wrong here stays
+here, so that telemetry never breaks a request.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from ..options import check_hook
+
+if TYPE_CHECKING:
+    from ..client import BeaconClient, ConsumerResolver
+
+#: Characters of an exception's text that are kept: the wire's limit, so that a huge text
+#: does not wait in the buffer.
+MAX_ERROR_TEXT = 8192
+
+
+class Recorder:
+    """
+    Records requests for one adapter.
+
+    `client` receives the events. `consumer_header` names the request header whose value
+    is the consumer; `consumer_resolver` gets the framework's request and returns the
+    consumer or None. `read_header` reads that header from the framework's request.
+
+    Raises `ValueError`, naming the option, for what cannot be right.
+    """
+
+    def __init__(
+        self,
+        client: BeaconClient,
+        consumer_header: Optional[str],
+        consumer_resolver: Optional[ConsumerResolver],
+        read_header: Callable[[Any], Optional[str]],
+    ) -> None:
+        if not callable(getattr(client, "capture", None)):
+            raise ValueError(f"client must be a BeaconClient, not {type(client).__name__}")
+        self._client = client
+        self._resolver = check_hook("consumer_resolver", consumer_resolver)
+        self._read_header = read_header if consumer_header else None
+
+    def record(
+        self,
+        request: Any,
+        method: str,
+        path: str,
+        route: Callable[[], str],
+        status: int,
+        exception: Optional[BaseException],
+        duration: float,
+    ) -> None:
+        """
+        Capture one event; never raises.
+
+        `route` is called for the template, `duration` is in seconds, and the request
+        completed just now. `exception` is what escaped the application, or None.
+        """
+        try:
+            error = None
+            if exception is not None:
+                error = self._word(exception)
+            elif status >= 500:
+                error = f"HTTP {status}"
+            self._client.capture(
+                (time.time(), method, route(), path, status, duration, self._consumer(request), error)
+            )
+        except Exception:  # noqa: BLE001, S110 - see the module's docstring
+            pass
+
+    def _consumer(self, request: Any) -> Optional[str]:
+        """Adapter's resolver, then the client's, then the header; a resolver that raises: nobody."""
+        for resolver in (self._resolver, self._client.consumer_resolver):
+            if resolver is not None:
+                try:
+                    consumer = resolver(request)
+                    if consumer is not None:
+                        # As text now: what a resolver returns may be bound to the request.
+                        return consumer if type(consumer) is str else str(consumer)
+                except Exception:  # noqa: BLE001 - the user's hook
+                    return None
+        return None if self._read_header is None else self._read_header(request)
+
+    def _word(self, exception: BaseException) -> str:
+        name = type(exception).__name__
+        if not self._client.capture_error_text:
+            return name
+        try:
+            return f"{name}: {exception}"[:MAX_ERROR_TEXT]
+        except Exception:  # noqa: BLE001 - the exception's own `__str__`
+            return name

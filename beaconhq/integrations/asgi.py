@@ -1,0 +1,197 @@
+"""
+FastAPI, Starlette and any other ASGI application.
+
+    app.add_middleware(BeaconASGIMiddleware, client=beacon, consumer_header="x-api-key")
+
+Pure ASGI: it wraps `receive` and `send`, changes no message, and starts no task. When
+the server runs the lifespan protocol it also hosts the drain in the server's loop, and
+drains before it lets the shutdown complete; uvicorn skips `atexit` after SIGTERM.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, MutableMapping, Optional
+
+from ._asgi_route import route_template
+from ._record import Recorder
+
+if TYPE_CHECKING:
+    from ..client import BeaconClient, ConsumerResolver
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Where a scope names the clients that already report its request.
+SCOPE_KEY = "beaconhq"
+#: nginx's "client closed request": the client left, or the request was cancelled, before
+#: the answer began.
+CLIENT_CLOSED_REQUEST = 499
+_LIFESPAN_ENDS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed")
+
+
+class BeaconASGIMiddleware:
+    """
+    Captures one event per HTTP request of the wrapped application.
+
+    `client` is the `BeaconClient`; `consumer_header` names the request header that holds
+    the consumer; `consumer_resolver` gets the ASGI scope, after the application ran, and
+    returns the consumer or None. Raises `ValueError` for an option that cannot be right.
+
+    The route is the matched template (`/users/{id}`), mounts and prefixes included. The
+    duration ends with the last body byte, so background tasks are not in it. What the
+    application raises passes through untouched.
+
+    Source: docs/asgi.md.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        client: BeaconClient,
+        *,
+        consumer_header: Optional[str] = None,
+        consumer_resolver: Optional[ConsumerResolver] = None,
+    ) -> None:
+        self.app = app
+        self._client = client
+        # Names are lower case in a scope, and latin-1 (the ASGI specification, "HTTP").
+        self._header = (consumer_header or "").lower().encode("latin-1")
+        self._recorder = Recorder(client, consumer_header, consumer_resolver, self._read_header)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await _LifespanHost(self._client, receive, send).run(self.app, scope)
+            return
+        reporting = scope.get(SCOPE_KEY, ())
+        if kind != "http" or self._client in reporting:
+            # A websocket; or this client wraps the application again further out.
+            await self.app(scope, receive, send)
+            return
+        scope[SCOPE_KEY] = (*reporting, self._client)
+        exchange = _Exchange(self._recorder, scope, receive, send)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except BaseException as exc:
+            exchange.finish(exc)
+            raise
+        exchange.finish(None)
+
+    def _read_header(self, scope: Scope) -> Optional[str]:
+        for name, value in scope["headers"]:
+            if name == self._header:
+                text: str = value.decode("latin-1")
+                return text
+        return None
+
+
+class _Exchange:
+    """One request and its response, as they pass by."""
+
+    __slots__ = (
+        "_disconnected",
+        "_duration",
+        "_path",
+        "_receive",
+        "_recorded",
+        "_recorder",
+        "_scope",
+        "_send",
+        "_sending",
+        "_started_at",
+        "_status",
+    )
+
+    def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
+        self._recorder = recorder
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._path = scope.get("path") or "/"  # now, as mounts rewrite the scope
+        self._status = 0
+        self._duration = -1.0
+        self._disconnected = self._sending = self._recorded = False
+        self._started_at = perf_counter()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message.get("type") == "http.disconnect":
+            self._disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        self._sending = True  # and still true if `send` raises
+        await self._send(message)
+        self._sending = False
+        kind = message.get("type")
+        if kind == "http.response.start":
+            self._status = message.get("status", 0)
+        elif kind == "http.response.body" and not message.get("more_body", False):
+            self._duration = perf_counter() - self._started_at
+            # A failure is recorded when the application returns: wrapped from outside, the
+            # framework's own 500 comes by first and the exception after it.
+            if self._status < 500:
+                self._record(self._status, None)
+
+    def finish(self, exc: Optional[BaseException]) -> None:
+        """Record what has not been recorded, now that the application returned or raised."""
+        if self._recorded:
+            return
+        # Cancelled (asyncio's or trio's), or closed by the garbage collector.
+        cut_short = exc is not None and not isinstance(exc, (Exception, KeyboardInterrupt, SystemExit))
+        client_left = self._disconnected or self._sending
+        if self._status:
+            failed = not (cut_short or self._sending)
+            self._record(self._status, exc if failed else None)
+        elif cut_short or client_left:
+            self._record(CLIENT_CLOSED_REQUEST, None)
+        else:
+            self._record(500, exc)
+
+    def _record(self, status: int, exc: Optional[BaseException]) -> None:
+        self._recorded = True
+        scope = self._scope
+        duration = self._duration if self._duration >= 0 else perf_counter() - self._started_at
+        self._recorder.record(
+            scope, scope.get("method", ""), self._path, lambda: route_template(scope), status, exc, duration
+        )
+
+
+class _LifespanHost:
+    """Hosts the drain between the application's startup and its shutdown."""
+
+    def __init__(self, client: BeaconClient, receive: Receive, send: Send) -> None:
+        self._client = client
+        self._receive = receive
+        self._send = send
+        self._entered = False
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        try:
+            await app(scope, self.receive, self.send)
+        finally:
+            await self._leave()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        # An application without lifespan support raises before it gets here; then the
+        # bridge serves it.
+        if message.get("type") == "lifespan.startup" and not self._entered:
+            self._entered = True
+            await self._client.__aenter__()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message.get("type") in _LIFESPAN_ENDS:
+            await self._leave()
+        await self._send(message)
+
+    async def _leave(self) -> None:
+        if self._entered:
+            self._entered = False
+            await self._client.__aexit__(None, None, None)

@@ -1,0 +1,83 @@
+"""
+Checking options: what a client is given is right, or says by name what is wrong.
+
+Pure functions; the list of options stands in `client.py`. No message shows a key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+#: Beacon's hosted ingest.
+DEFAULT_INGEST_URL = "https://ingest.beacon.skyware.dev/v1/ingest"
+#: Path of the ingest endpoint, appended to a base URL.
+INGEST_PATH = "/v1/ingest"
+
+
+def check_key(key: object) -> str:
+    """Return the ingest key without surrounding white space; may be empty."""
+    if key is None:
+        return ""
+    if not isinstance(key, str):
+        raise ValueError(f"ingest_key must be a string, not {type(key).__name__}")
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise ValueError("ingest_key holds a control or non-ASCII character (the key is not shown)")
+    return key
+
+
+def normalize_url(url: object) -> str:
+    """Return the full endpoint for an endpoint or a base URL."""
+    if not isinstance(url, str):
+        raise ValueError(f"ingest_url must be a string, not {type(url).__name__}")
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as err:
+        raise ValueError(f"ingest_url is not a URL: {err}") from None
+    if parts.username is not None or parts.password is not None:
+        # First of all, as the other messages show the URL.
+        raise ValueError("ingest_url must not hold a user name or password; the key goes into ingest_key")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"ingest_url must be like https://host/v1/ingest, not {url!r}")
+    if not url.isprintable() or " " in url:
+        raise ValueError("ingest_url holds white space or a control character")
+    if "?" in url or "#" in url:
+        raise ValueError("ingest_url must not have a query or a fragment")
+    trimmed = url.rstrip("/")
+    return trimmed if trimmed.endswith(INGEST_PATH) else trimmed + INGEST_PATH
+
+
+def check_count(name: str, value: object) -> int:
+    """Return a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+    return value
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return a positive, finite number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    return float(value)
+
+
+def check_hook(name: str, hook: Any) -> Any:
+    """Return a hook that can be called without awaiting, or None."""
+    if hook is None:
+        return None
+    if not callable(hook):
+        raise ValueError(f"{name} must be callable, not {type(hook).__name__}")
+    function = getattr(hook, "__func__", hook)  # of a bound method
+    if not hasattr(function, "__code__"):
+        function = getattr(type(hook).__call__, "__func__", type(hook).__call__)  # of a callable object
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & _COROUTINE_FLAGS:
+        raise ValueError(f"{name} must be a plain function, not a coroutine function: nobody awaits it")
+    return hook
+
+
+#: `inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR`, without importing `inspect` (12 ms).
+_COROUTINE_FLAGS = 0x80 | 0x200

@@ -1,0 +1,43 @@
+"""
+Keeping the drain's own HTTP traffic out of the host's log.
+
+httpx logs a line at INFO for every request, and the layers below more at DEBUG. A
+filter drops those records that are made on the drain's behalf, told by a context
+variable; the loggers' levels and everybody else's records stay as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Iterator
+
+_LAYERS = ("connection", "http11", "http2", "proxy", "socks")
+_LOGGERS = (
+    "asyncio",
+    "httpx",
+    "httpx2",
+    *(f"{package}.{layer}" for package in ("httpcore", "httpcore2") for layer in _LAYERS),
+)
+_on_our_behalf: ContextVar[bool] = ContextVar("beaconhq_quiet", default=False)
+
+
+class _OthersOnly(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - by context, not content
+        return not _on_our_behalf.get()
+
+
+_filter = _OthersOnly()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop the log records that the HTTP stack and asyncio make inside this block."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_filter)
+    token = _on_our_behalf.set(True)
+    try:
+        yield
+    finally:
+        _on_our_behalf.reset(token)

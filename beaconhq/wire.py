@@ -1,0 +1,218 @@
+"""
+The wire: what the ingest accepts, and how any captured value is made to fit.
+
+Owns the limits, the cleaning and the encoding. Runs in the drain only, never on the
+request path. The ingest refuses a whole batch for one bad event, so nothing that
+leaves here may be invalid; what cannot be repaired raises `Unrepairable` and is
+dropped alone.
+
+Source of the limits: the ingest contract (docs/delivery.md, "The wire").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any, Callable, Dict, List, Union
+from uuid import uuid4
+
+try:
+    from orjson import dumps as _fast_dumps
+except ImportError:
+    _has_orjson = False
+else:
+    _has_orjson = True
+
+
+Payload = Dict[str, Union[str, int, None]]
+
+#: Most UTF-16 code units per text field.
+MAX_METHOD, MAX_ROUTE, MAX_PATH, MAX_CONSUMER, MAX_ERROR = 16, 2048, 4096, 256, 8192
+#: Longest duration sent, in milliseconds (24.8 days): what a signed 32-bit column holds.
+MAX_DURATION_MS = 2**31 - 1
+#: Fields of an `event.Record`.
+RECORD_LENGTH = 8
+#: The route of a request that no template matched.
+UNMATCHED = "(unmatched)"
+
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
+class Unrepairable(ValueError):  # noqa: N818 - reads as the verdict that it is
+    """The value cannot be made to fit the wire; the message names the field."""
+
+
+class Batch(List[Payload]):
+    """
+    A sealed unit of payloads that goes out under one `Idempotency-Key`.
+
+    It is an ordinary list of payload dicts, so that a custom transport may hand it to
+    any JSON encoder. A retry sends the same set under the same key; a batch that is
+    trimmed or halved is another set and gets another key.
+    """
+
+    __slots__ = ("_body", "idempotency_key")
+
+    def __init__(self, payloads: list[Payload]) -> None:
+        super().__init__(payloads)
+        #: 32 hex digits, unique per set of events (the `Idempotency-Key` header).
+        self.idempotency_key = uuid4().hex
+        self._body: bytes | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The request body, `{"events": [...]}` in UTF-8; encoded once."""
+        if self._body is None:
+            self._body = encode(self)
+        return self._body
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Split into two batches of at least one event each, in order."""
+        middle = (len(self) + 1) // 2
+        return Batch(self[:middle]), Batch(self[middle:])
+
+    def without_oldest(self, count: int) -> Batch:
+        """Return the batch without its `count` oldest events."""
+        return Batch(self[count:])
+
+
+def encode(payloads: list[Payload]) -> bytes:
+    """Encode clean payloads as the body of one POST; with orjson (extra `fast`) where it is installed."""
+    if _has_orjson:
+        return _fast_dumps({"events": payloads})
+    return _json.encode({"events": payloads}).encode()
+
+
+def clean(event: object) -> Payload:
+    """
+    Return the payload that the ingest accepts for a record, a `BeaconEvent` or a look-alike.
+
+    Raises `Unrepairable` when there is no truthful way to do so.
+    """
+    if type(event) is tuple and len(event) == RECORD_LENGTH:
+        ended, method, route, path, status, duration, consumer, error = event
+        ts = _format_time(ended)
+        duration_ms = duration * 1000 if type(duration) is float else _refuse("duration_ms")
+    else:
+        fields = _fields(event)
+        method, route, path = fields.get("method"), fields.get("route"), fields.get("path")
+        status, duration_ms = fields.get("status"), fields.get("duration_ms")
+        consumer, error = fields.get("consumer"), fields.get("error")
+        ts = _clean_time(fields.get("ts"))
+    return {
+        "ts": ts,
+        "method": _text(method, MAX_METHOD) or _refuse("method"),
+        "route": _text(route, MAX_ROUTE) or UNMATCHED,
+        # RFC 9112 section 3.2.1: an empty path is sent as "/".
+        "path": _text(path, MAX_PATH) or "/",
+        "status": status if type(status) is int and 100 <= status <= 599 else _clean_status(status),
+        "duration_ms": _clean_duration(duration_ms),
+        "consumer": None if consumer is None else _text(consumer, MAX_CONSUMER),
+        "error": None if error is None else _text(error, MAX_ERROR),
+    }
+
+
+def _fields(event: object) -> dict[str, Any]:
+    """Read the fields of whatever was captured; its `to_payload` is the caller's own code."""
+    to_payload: Callable[[], object] | None = getattr(event, "to_payload", None)
+    if to_payload is None:
+        return event if isinstance(event, dict) else _refuse("event")
+    try:
+        fields = to_payload()
+    except Exception as err:
+        raise Unrepairable("event") from err
+    return fields if isinstance(fields, dict) else _refuse("event")
+
+
+def _refuse(field: str) -> Any:
+    raise Unrepairable(field)
+
+
+def _text(value: object, limit: int) -> str:
+    # Nearly every value takes this line: `isascii` is a flag, the search is a memchr.
+    if type(value) is str and len(value) <= limit and value.isascii() and "\0" not in value:
+        return value
+    return _repair_text(value, limit)
+
+
+def _repair_text(value: object, limit: int) -> str:
+    """Make text of anything; cut to `limit` UTF-16 units; replace NUL and lone surrogates."""
+    text = _coerce(value)[:limit].replace("\0", "\ufffd")
+    units = text.encode("utf-16-le", "surrogatepass")[: 2 * limit]
+    if len(units) == 2 * limit and 0xD8 <= units[-1] <= 0xDB:
+        units = units[:-2]  # never cut a surrogate pair in two
+    return units.decode("utf-16-le", "replace")
+
+
+def _coerce(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "replace")
+    try:
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    except Exception:  # noqa: BLE001 - `__str__` of a captured object is the caller's own code
+        return f"<{type(value).__name__}>"
+
+
+def _clean_status(value: object) -> int:
+    number = _number(value, "status")
+    return min(max(int(number), 100), 599)
+
+
+def _clean_duration(value: object) -> int:
+    number = value if type(value) is float else _number(value, "duration_ms")
+    try:
+        rounded = int(number + 0.5)
+    except (ValueError, OverflowError):  # NaN, infinity
+        raise Unrepairable("duration_ms") from None
+    return 0 if rounded < 0 else min(rounded, MAX_DURATION_MS)
+
+
+def _number(value: object, field: str) -> float:
+    """Read a number from an int, a float or their text; a bool is a mistake, not a number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise Unrepairable(field)
+    try:
+        number = float(value)
+        return number if abs(number) < 2**53 else _refuse(field)  # also NaN
+    except (ValueError, OverflowError):
+        raise Unrepairable(field) from None
+
+
+def _format_time(epoch: float) -> str:
+    try:
+        seconds, milliseconds = divmod(int(epoch * 1000), 1000)
+        return f"{_format_second(seconds)}.{milliseconds:03d}+00:00"
+    except (ValueError, OverflowError, OSError, TypeError):
+        raise Unrepairable("ts") from None
+
+
+@lru_cache(maxsize=64)
+def _format_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()[:19]
+
+
+def _clean_time(value: object) -> str:
+    """Return ISO 8601 with offset; a naive time is taken as UTC, a number as seconds since the epoch."""
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _format_time(value)
+    match = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Unrepairable("ts")
+    date, time, fraction, offset = match.groups()
+    if offset is None:
+        offset = "+00:00"
+    elif offset != "Z" and ":" not in offset:
+        offset = f"{offset[:3]}:{offset[3:]}"
+    try:
+        # The calendar's own check: 30 February, hour 24, offset +25:00.
+        datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset == 'Z' else offset}")
+    except ValueError:
+        raise Unrepairable("ts") from None
+    return f"{date}T{time}{(fraction or '')[:10]}{offset}"
