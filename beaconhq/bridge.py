@@ -50,10 +50,14 @@ def run(make_exporter: Callable[[], Exporter], host: Host) -> None:
     """Run the drain in this thread until it ends; everything is loaded before its loop starts."""
     with hooks.loading:
         from . import loops
-
-        exporter = make_exporter()
+    exporter = make_exporter()
     prepare(exporter)
     loops.run_private(lambda: exporter.run(host))
+
+
+def needs_preparing(exporter: Exporter) -> bool:
+    """Whether `prepare` has anything to do."""
+    return hasattr(exporter.transport, "prepare")
 
 
 def prepare(exporter: Exporter) -> None:

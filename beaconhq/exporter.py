@@ -324,7 +324,8 @@ class Exporter:
             if inspect.isawaitable(answer):
                 answer = await answer
         except errors.ExportError as err:
-            return err
+            # Without the frames, whose locals hold the request and so the key.
+            return err.with_traceback(None)
         except Exception as err:  # noqa: BLE001 - a custom transport is the user's own code
             failure = errors.TransportError(f"{type(self.transport).__name__}.send raised {err!r}")
             failure.__cause__ = err
@@ -370,8 +371,8 @@ class Exporter:
         if len(batch) == 1:
             self._drop_too_large("what the ingest takes (413)")
             return
-        self._body_limit = max(1, len(batch.body) // 2)
         first, rest = batch.halves()
+        self._body_limit = max(len(first.body), len(rest.body))
         self._queue.seal(first, rest)
         self._queue.requeue()
 

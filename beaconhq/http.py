@@ -39,7 +39,7 @@ KEEPALIVE = 30.0
 #: Bytes of an answer that are read so that its connection can be used again; a longer
 #: answer costs the connection.
 MAX_ANSWER_BYTES = 64 * 1024
-#: Seconds for closing a response or the pool.
+#: Seconds for reading the rest of an answer, and for closing a response or the pool.
 CLOSE_TIMEOUT = 1.0
 #: What a write to a connection ends in that the server closed meanwhile. By name: the
 #: classes of httpx and httpx2 are unrelated.
@@ -112,7 +112,7 @@ class HttpTransport:
         """Close the connections; the next `send` opens new ones."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(Exception), anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            with quiet(), suppress(Exception), anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await client.aclose()
 
     def _make_client(self) -> Any:
@@ -144,11 +144,13 @@ class HttpTransport:
             **self._headers,
             "Idempotency-Key": getattr(events, "idempotency_key", None) or uuid4().hex,
         }
-        with quiet():
-            client = await self._open()
-            result: List[SendResult] = []
-            with anyio.move_on_after(self._timeout):
-                await self._post(client, body, headers, result)
+        result: List[SendResult] = []
+        try:
+            with quiet(), anyio.move_on_after(self._timeout):
+                await self._post(await self._open(), body, headers, result)
+        except errors.ExportError as err:
+            err.__context__ = None  # the foreign error holds the request, and so the key
+            raise
         if not result:
             raise errors.ExportTimeout(f"no answer from {self._url} within {self._timeout:g} s")
         return result[0]
@@ -158,11 +160,10 @@ class HttpTransport:
             try:
                 await anyio.to_thread.run_sync(self.prepare)
             except Exception as err:  # noqa: BLE001 - a factory may raise anything
-                message = (
-                    f"the HTTP client could not be made ({type(err).__name__}): check client_factory and "
-                    "the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
-                )
-                raise errors.TransportError(message) from None
+                raise errors.TransportError(
+                    f"the HTTP client could not be made ({type(err).__name__}): check client_factory and the "
+                    "variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+                ) from None
         return self._client
 
     async def _post(
@@ -175,7 +176,7 @@ class HttpTransport:
             if event.startswith("connection.connect_") and event.endswith(".started"):
                 connected.append(event)
 
-        for last_try in (False, True):
+        while True:
             try:
                 request = client.build_request(
                     "POST",
@@ -187,22 +188,29 @@ class HttpTransport:
                 )
                 response = await client.send(request, stream=True, follow_redirects=False)
             except Exception as err:  # noqa: BLE001 - any HTTP library's; translated once, here
-                reused = not connected
-                if reused and not last_try and type(err).__name__ in _RESETS:
-                    continue
-                message = f"POST to {self._url} failed: {type(err).__name__}{_system_text(err)}"
-                raise errors.NetworkError(message) from None
-            break
+                name = type(err).__name__
+                if connected or name not in _RESETS:
+                    raise errors.NetworkError(
+                        f"POST to {self._url} failed: {name}{_system_text(err)}"
+                    ) from None
+                connected.append("once is enough")
+            else:
+                break
         status = response.status_code
         result.append(SendResult(200 <= status < 300, status, retry_after(response.headers)))
         await _read_to_end(response)
 
 
 async def _read_to_end(response: Any) -> None:
-    """Read the rest of a decided answer, for the connection's sake only."""
+    """
+    Read the rest of a decided answer, for the connection's sake only.
+
+    Shielded: a stop whose time runs out here must not turn a delivery into a failure.
+    """
     received = 0
+    deadline = min(anyio.current_effective_deadline(), anyio.current_time() + CLOSE_TIMEOUT)
     try:
-        with suppress(Exception):
+        with suppress(Exception), CancelScope(deadline=deadline, shield=True):
             async for chunk in response.aiter_raw():
                 received += len(chunk)
                 if received > MAX_ANSWER_BYTES:

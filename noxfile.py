@@ -1,0 +1,66 @@
+"""
+Sessions of work: `nox -l` lists them, `nox -s NAME` runs one.
+
+The Pythons are those of the classifiers in `pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+NEWEST, OLDEST = PYTHONS[-1], PYTHONS[0]
+
+#: The oldest versions that we promise to work with (docs/configuration.md, "Versions").
+FLOORS = [
+    "anyio==4.10.0",
+    "django==4.2",
+    "fastapi==0.110.0",
+    "flask==2.3.0",
+    "httpcore==1.0.5",
+    "httpx==0.27.0",
+    "starlette==0.36.3",
+    "uvicorn==0.29.0",
+]
+#: What must hold everywhere: units, conformance, exit and fork.
+EVERYWHERE = ["tests", "--ignore=tests/local"]
+
+
+@nox.session(python=NEWEST)
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff>=0.14")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=NEWEST)
+def typing(session: nox.Session) -> None:
+    """Check types, strictly, as for the newest and the oldest Python that mypy knows."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments go to pytest."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", *(session.posargs or EVERYWHERE))
+
+
+@nox.session(python=OLDEST)
+def floor(session: nox.Session) -> None:
+    """Run the tests on the oldest versions of everything."""
+    session.install("-e", ".[dev]", *FLOORS)
+    session.run("pytest", *(session.posargs or EVERYWHERE))
+
+
+@nox.session(python=NEWEST)
+def torture(session: nox.Session) -> None:
+    """Run what takes longer than `.ci/run` may."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-m", "torture", "--timeout=1800", *session.posargs)

@@ -1,0 +1,739 @@
+"""
+The delivery rules, in virtual time, with nothing but a queue and a transport.
+
+The same rules over both hosts are in `test_hosts.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, List
+
+import pytest
+from support.events import event, numbers
+from support.transports import DOWN, OK, ScriptedTransport, answer
+from support.virtual_time import run_virtual
+
+from beaconhq import SendResult, errors
+from beaconhq.exporter import Exporter, Limits
+from beaconhq.host import Host
+from beaconhq.queue import EventQueue
+from beaconhq.report import Reporter
+
+if TYPE_CHECKING:
+    from beaconhq.transport import Transport
+
+
+class Rig:
+    """An exporter in a virtual loop, and the hands of its lifecycle."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        eager: int = 100,
+        flush_interval: float = 5.0,
+        max_batch_size: int = 1000,
+        max_batch_bytes: int = 1 << 20,
+        capacity: int = 10_000,
+        jitter: float = 0.5,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock = loop.time
+        self.start = loop.time()
+        self.reported: List[BaseException] = []
+        self.queue = EventQueue(capacity, self._attend)
+        limits = Limits(eager, flush_interval, max_batch_size, max_batch_bytes)
+        reporter = Reporter(self.reported.append)
+        self.exporter = Exporter(
+            self.queue, transport, limits, reporter, clock=loop.time, jitter=lambda: jitter
+        )
+        self.host = Host("event_loop", loop)
+        self.task = loop.create_task(self.exporter.run(self.host))
+
+    def _attend(self) -> None:
+        self.queue.trim()
+        if self.queue.armed:
+            self.queue.disarm()
+            self.host.wake()
+
+    def capture(self, count: int, start: int = 0, **fields: Any) -> None:
+        for number in range(start, start + count):
+            self.queue.put(event(number, **fields))
+
+    async def flush(self) -> tuple[int, int, int]:
+        request = self.exporter.request_flush()
+        self.host.wake()
+        await asyncio.wrap_future(request.done)
+        return self.exporter.flush_result(request)
+
+    async def stop(self, timeout: float = 5.0) -> None:
+        self.host.stop(self.clock() + timeout)
+        await self.task
+
+    async def at(self, seconds: float) -> None:
+        """Go on until `seconds` after the start."""
+        await asyncio.sleep(self.start + seconds - self.clock())
+
+    def times(self, transport: ScriptedTransport) -> List[float]:
+        return [round(attempt.at - self.start, 3) for attempt in transport.attempts]
+
+    def types(self) -> List[str]:
+        return [type(error).__name__ for error in self.reported]
+
+
+def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run a coroutine test in virtual time."""
+
+    def run() -> None:
+        run_virtual(test)  # type: ignore[arg-type]
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+# -- when a POST begins -----------------------------------------------------------------
+
+
+@virtual
+async def test_a_few_events_go_with_the_next_tick() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport)
+    rig.capture(3)
+    await rig.at(2.4)
+    assert transport.attempts == []
+    await rig.at(2.6)
+    assert rig.times(transport) == [2.5]
+    assert numbers(transport.delivered) == [0, 1, 2]
+
+
+@virtual
+async def test_the_cadence_keeps_its_phase() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, jitter=0.2)
+    for second in range(14):
+        rig.capture(1, start=second)
+        await rig.at(second + 1)
+    assert rig.times(transport) == [1.0, 6.0, 11.0]
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3, 0.99])
+def test_the_first_flush_falls_anywhere_in_one_interval(jitter: float) -> None:
+    async def main() -> None:
+        transport = ScriptedTransport()
+        rig = Rig(transport, jitter=jitter)
+        rig.capture(1)
+        await rig.at(5.01)
+        assert rig.times(transport)[0] == pytest.approx(5 * jitter, abs=0.01)
+
+    run_virtual(main)
+
+
+@virtual
+async def test_nothing_is_posted_when_nothing_is_captured() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport)
+    await rig.at(60)
+    assert transport.attempts == []
+
+
+@virtual
+async def test_the_eager_size_goes_at_once() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, eager=10)
+    await rig.at(1)
+    rig.capture(10)
+    await rig.at(1.01)
+    assert rig.times(transport) == [1.0]
+
+
+@virtual
+async def test_under_load_posts_grow_instead_of_multiplying() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, eager=10, flush_interval=60)
+    for step in range(100):  # 400 events/s for a second
+        rig.capture(4, start=4 * step)
+        await rig.at(0.01 * (step + 1))
+    assert len(transport.attempts) <= 5
+    gaps = [later - sooner for sooner, later in zip(rig.times(transport), rig.times(transport)[1:])]
+    assert min(gaps) >= 0.249
+    await rig.stop()
+    assert numbers(transport.delivered) == list(range(400))
+
+
+@virtual
+async def test_a_full_batch_does_not_wait_for_the_spacing() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, eager=10, max_batch_size=50, flush_interval=60)
+    rig.capture(10)
+    await rig.at(0.01)
+    rig.capture(49, start=10)
+    await rig.at(0.02)
+    assert rig.times(transport) == [0.0]
+    rig.capture(1, start=59)
+    await rig.at(0.03)
+    assert rig.times(transport) == [0.0, 0.02]
+
+
+@virtual
+async def test_a_backlog_goes_in_full_batches_in_order() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, max_batch_size=1000)
+    rig.capture(2500)
+    await rig.at(0.1)
+    assert [len(attempt.events) for attempt in transport.attempts] == [1000, 1000, 500]
+    assert numbers(transport.delivered) == list(range(2500))
+
+
+@virtual
+async def test_at_100_ms_a_post_3000_events_a_second_are_carried() -> None:
+    transport = ScriptedTransport(delay=0.1)
+    rig = Rig(transport)
+    for step in range(1000):
+        rig.capture(30, start=30 * step)
+        await rig.at(0.01 * (step + 1))
+    assert rig.queue.pending < 1000
+    await rig.stop()
+    assert numbers(transport.delivered) == list(range(30_000))
+
+
+@virtual
+async def test_one_post_at_a_time() -> None:
+    transport = ScriptedTransport(delay=1.0)
+    rig = Rig(transport, eager=1)
+    for step in range(20):
+        rig.capture(1, start=step)
+        await rig.at(0.2 * (step + 1))
+    gaps = [later - sooner for sooner, later in zip(rig.times(transport), rig.times(transport)[1:])]
+    assert min(gaps) >= 1.0
+
+
+# -- failures ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [DOWN, *map(answer, (408, 425, 429, 500, 502, 503, 599)), SendResult(ok=False, status=0)],
+    ids=str,
+)
+def test_a_failure_that_time_may_mend_is_retried_under_the_same_key(failure: Any) -> None:
+    async def main() -> None:
+        transport = ScriptedTransport(failure, failure)
+        rig = Rig(transport)
+        rig.capture(3)
+        await rig.at(2.6)
+        rig.capture(2, start=3)
+        await rig.at(60)
+        first, second, third, fourth = transport.attempts
+        assert first.key == second.key == third.key
+        assert first.body == second.body == third.body
+        assert numbers(fourth.events) == [3, 4], "a retry never grows"
+        assert numbers(transport.delivered) == [0, 1, 2, 3, 4]
+        assert rig.queue.requeued == 6
+        assert all(isinstance(error, errors.ExportError) for error in rig.reported)
+        assert len(rig.reported) == 2
+
+    run_virtual(main)
+
+
+@virtual
+async def test_back_off_doubles_up_to_a_minute_and_starts_over_after_a_success() -> None:
+    transport = ScriptedTransport(*[DOWN] * 7)
+    rig = Rig(transport, jitter=0.999)
+    rig.capture(1)
+    await rig.at(400)
+    gaps = [round(later - sooner) for sooner, later in zip(rig.times(transport), rig.times(transport)[1:])]
+    assert gaps == [5, 10, 20, 40, 60, 60, 60]
+    assert rig.exporter.backoff.failures == 0
+
+
+@virtual
+async def test_new_captures_never_cut_a_back_off_short() -> None:
+    transport = ScriptedTransport(then=DOWN)
+    rig = Rig(transport, eager=10)
+    for step in range(600):  # 1,000 events/s for a minute
+        rig.capture(100, start=100 * step)
+        await rig.at(0.1 * (step + 1))
+    assert len(transport.attempts) <= 6
+    assert rig.queue.pending == 10_000
+    assert rig.queue.dropped == {"buffer_full": 50_000}
+
+
+@virtual
+async def test_retry_after_is_honoured() -> None:
+    transport = ScriptedTransport(answer(503, retry_after=120.0))
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(2.6)
+    rig.capture(5000, start=1)
+    await rig.at(122)
+    assert len(transport.attempts) == 1
+    await rig.at(140)
+    assert len(transport.delivered) == 5001
+
+
+@pytest.mark.parametrize("status", [400, 402, 405, 410, 422, 451])
+def test_a_rejected_batch_is_dropped_alone(status: int) -> None:
+    async def main() -> None:
+        transport = ScriptedTransport(answer(status))
+        rig = Rig(transport, max_batch_size=2)
+        rig.capture(4)
+        await rig.at(5)
+        assert numbers(transport.delivered) == [2, 3]
+        assert rig.queue.dropped == {"rejected": 2}
+        (error,) = rig.reported
+        assert isinstance(error, errors.BatchRejected)
+        assert (error.count, error.status) == (2, status)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("status", [301, 307, 401, 403, 404])
+def test_a_wrong_key_or_url_drops_the_batch_and_is_not_hammered(status: int) -> None:
+    async def main() -> None:
+        transport = ScriptedTransport(then=answer(status))
+        rig = Rig(transport, eager=10)
+        for step in range(600):
+            rig.capture(10, start=10 * step)
+            await rig.at(0.1 * (step + 1))
+        assert len(transport.attempts) <= 6
+        lost = "redirect" if status < 400 else "rejected"
+        assert rig.queue.dropped[lost] > 0
+
+    run_virtual(main)
+
+
+@virtual
+async def test_what_the_transport_raises_is_a_retry_with_its_cause() -> None:
+    transport = ScriptedTransport(KeyError("boom"))
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(60)
+    (error,) = rig.reported
+    assert isinstance(error, errors.TransportError)
+    assert isinstance(error.__cause__, KeyError)
+    assert numbers(transport.delivered) == [0]
+
+
+@virtual
+async def test_a_transport_that_returns_nonsense_is_reported_and_retried() -> None:
+    class Nonsense:
+        calls = 0
+
+        async def send(self, events: Any) -> SendResult:
+            self.calls += 1
+            return None if self.calls == 1 else OK  # type: ignore[return-value]
+
+    rig = Rig(Nonsense())
+    rig.capture(1)
+    await rig.at(60)
+    assert rig.types() == ["TransportError"]
+    assert "NoneType" in str(rig.reported[0])
+    assert rig.queue.delivered == 1
+
+
+@virtual
+async def test_an_exception_in_on_error_does_not_end_the_drain() -> None:
+    transport = ScriptedTransport(answer(400))
+    rig = Rig(transport, max_batch_size=1)
+
+    def explode(error: BaseException) -> None:
+        raise RuntimeError("in the hook")
+
+    rig.exporter._reporter.on_error = explode
+    rig.capture(2)
+    await rig.at(5)
+    assert numbers(transport.delivered) == [1]
+
+
+@virtual
+async def test_on_error_may_capture() -> None:
+    transport = ScriptedTransport(answer(400))
+    rig = Rig(transport)
+    rig.exporter._reporter.on_error = lambda _: rig.capture(1, start=99)
+    rig.capture(1)
+    await rig.at(10)
+    assert numbers(transport.delivered) == [99]
+
+
+# -- sizes ------------------------------------------------------------------------------
+
+
+def size_of(count: int) -> int:
+    from beaconhq.wire import Batch, clean
+
+    return len(Batch([clean(event(n)) for n in range(count)]).body)
+
+
+@virtual
+async def test_a_body_is_halved_until_it_fits() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, max_batch_bytes=size_of(30))
+    rig.capture(100)
+    await rig.at(3)
+    assert [len(attempt.events) for attempt in transport.attempts] == [25, 25, 25, 25]
+    assert max(len(attempt.body) for attempt in transport.attempts) <= size_of(30)
+    assert numbers(transport.delivered) == list(range(100))
+
+
+@virtual
+async def test_an_event_larger_than_a_post_is_dropped_alone() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, max_batch_bytes=1000)
+    rig.capture(2)
+    rig.capture(1, start=2, error="x" * 5000)
+    rig.capture(2, start=3)
+    await rig.at(3)
+    assert numbers(transport.delivered) == [0, 1, 3, 4]
+    assert rig.queue.dropped == {"too_large": 1}
+    assert rig.types() == ["EventTooLarge"]
+
+
+@virtual
+async def test_a_413_goes_again_in_halves_with_new_keys_and_the_size_is_remembered() -> None:
+    transport = ScriptedTransport(answer(413))
+    rig = Rig(transport, max_batch_size=40)
+    rig.capture(80)
+    await rig.at(3)
+    assert [len(attempt.events) for attempt in transport.attempts] == [40, 20, 20, 20, 20]
+    assert len({attempt.key for attempt in transport.attempts}) == 5
+    assert numbers(transport.delivered) == list(range(80))
+    assert rig.reported == []
+
+
+@virtual
+async def test_the_remembered_size_doubles_after_ten_successes() -> None:
+    transport = ScriptedTransport(answer(413))
+    rig = Rig(transport, max_batch_size=40)
+    rig.capture(40 * 11)
+    await rig.at(3)
+    sizes = [len(attempt.events) for attempt in transport.attempts]
+    assert sizes[1:11] == [20] * 10
+    assert sizes[11:] == [40] * 6
+
+
+@virtual
+async def test_a_single_event_that_gets_a_413_is_dropped() -> None:
+    transport = ScriptedTransport(*[answer(413)] * 3)
+    rig = Rig(transport)
+    rig.capture(4)
+    await rig.at(3)
+    assert [len(attempt.events) for attempt in transport.attempts] == [4, 2, 1, 1, 1, 1]
+    assert numbers(transport.delivered) == [1, 2, 3]
+    assert rig.queue.dropped == {"too_large": 1}
+
+
+@virtual
+async def test_an_event_beyond_repair_is_dropped_alone_and_reported() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport)
+    rig.capture(1)
+    rig.queue.put(object())
+    rig.queue.put(event(status="?"))
+    rig.capture(1, start=1)
+    assert await rig.flush() == (2, 2, 0)
+    assert numbers(transport.delivered) == [0, 1]
+    (error,) = rig.reported
+    assert isinstance(error, errors.InvalidEvent)
+    assert error.count == 2
+    assert "status" in str(error)
+
+
+@virtual
+async def test_a_batch_of_nothing_but_bad_events_is_not_sent() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport)
+    for _ in range(3):
+        rig.queue.put(None)
+    assert await rig.flush() == (0, 3, 0)
+    assert transport.attempts == []
+
+
+@virtual
+async def test_a_full_buffer_is_reported_with_its_count_once_per_interval() -> None:
+    transport = ScriptedTransport(then=DOWN)
+    rig = Rig(transport, capacity=100)
+    for step in range(300):
+        rig.capture(10, start=10 * step)
+        await rig.at(0.1 * (step + 1))
+    full = [error for error in rig.reported if isinstance(error, errors.BufferFull)]
+    assert 5 <= len(full) <= 7
+    await rig.stop()
+    full = [error for error in rig.reported if isinstance(error, errors.BufferFull)]
+    assert sum(error.count for error in full) == rig.queue.dropped["buffer_full"] == 2900
+
+
+# -- flush ------------------------------------------------------------------------------
+
+
+@virtual
+async def test_flush_delivers_everything_captured_before() -> None:
+    transport = ScriptedTransport(delay=0.1)
+    rig = Rig(transport)
+    rig.capture(2500)
+    assert await rig.flush() == (2500, 0, 0)
+
+
+@virtual
+async def test_flush_with_nothing_to_do_returns() -> None:
+    rig = Rig(ScriptedTransport())
+    assert await rig.flush() == (0, 0, 0)
+
+
+@virtual
+async def test_flush_waits_for_the_batch_in_flight() -> None:
+    transport = ScriptedTransport(delay=3.0)
+    rig = Rig(transport, eager=5)
+    rig.capture(5)
+    await rig.at(1)
+    assert rig.queue.in_flight == 5
+    assert await rig.flush() == (5, 0, 0)
+    assert rig.clock() - rig.start == pytest.approx(3.0)
+
+
+@virtual
+async def test_flushes_that_overlap_share_one_attempt() -> None:
+    transport = ScriptedTransport(delay=1.0)
+    rig = Rig(transport)
+    rig.capture(3)
+    results = await asyncio.gather(*(rig.flush() for _ in range(5)))
+    assert results == [(3, 0, 0)] * 5
+    assert len(transport.attempts) == 1
+
+
+@virtual
+async def test_flush_stops_at_the_first_failure() -> None:
+    transport = ScriptedTransport(OK, DOWN)
+    rig = Rig(transport, max_batch_size=2)
+    rig.capture(6)
+    assert await rig.flush() == (2, 0, 4)
+    assert len(transport.attempts) == 2
+
+
+@virtual
+async def test_flush_goes_past_a_rejected_batch() -> None:
+    transport = ScriptedTransport(answer(400))
+    rig = Rig(transport, max_batch_size=2)
+    rig.capture(6)
+    assert await rig.flush() == (4, 2, 0)
+
+
+@virtual
+async def test_flush_tries_while_backing_off_but_once_a_second() -> None:
+    transport = ScriptedTransport(then=DOWN)
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(2.6)
+    for _ in range(300):
+        await rig.flush()
+        await asyncio.sleep(0.01)
+    assert 3 <= len(transport.attempts) <= 5
+
+
+@virtual
+async def test_flushes_do_not_lengthen_the_back_off() -> None:
+    transport = ScriptedTransport(*[DOWN] * 3)
+    rig = Rig(transport, jitter=0.999)
+    rig.capture(1)
+    await rig.at(5.1)
+    for second in (6.2, 7.3):
+        await rig.at(second)
+        assert await rig.flush() == (0, 0, 1)
+    await rig.at(11)
+    assert rig.times(transport)[-1] == pytest.approx(10.0, abs=0.1)
+    assert rig.queue.delivered == 1
+
+
+@virtual
+async def test_flush_does_not_try_during_a_retry_after() -> None:
+    transport = ScriptedTransport(answer(429, retry_after=60.0))
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(2.6)
+    await rig.at(10)
+    assert await rig.flush() == (0, 0, 1)
+    assert len(transport.attempts) == 1
+
+
+@virtual
+async def test_a_flush_ends_when_the_buffer_drops_what_it_waits_for() -> None:
+    transport = ScriptedTransport(DOWN, delay=1.0)
+    rig = Rig(transport, capacity=5)
+    rig.capture(5)
+    flush = asyncio.ensure_future(rig.flush())
+    await rig.at(0.5)
+    rig.capture(50, start=5)
+    result = await flush
+    assert result[0] == 0
+
+
+# -- stop -------------------------------------------------------------------------------
+
+
+@virtual
+async def test_stop_lets_the_batch_in_flight_finish() -> None:
+    transport = ScriptedTransport(delay=2.0)
+    rig = Rig(transport, eager=5)
+    rig.capture(5)
+    await rig.at(1)
+    await rig.stop()
+    assert numbers(transport.delivered) == list(range(5))
+    assert len(transport.attempts) == 1
+
+
+@virtual
+async def test_stop_delivers_all_that_is_left() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport)
+    rig.capture(2500)
+    await rig.stop()
+    assert len(transport.delivered) == 2500
+
+
+@virtual
+async def test_stop_takes_what_is_captured_until_the_queue_is_empty() -> None:
+    transport = ScriptedTransport(delay=0.1)
+    rig = Rig(transport)
+    rig.capture(1)
+    transport.on_send = lambda: (
+        rig.capture(1, start=len(transport.attempts)) if len(transport.attempts) < 5 else None
+    )
+    await rig.stop()
+    assert numbers(transport.delivered) == [0, 1, 2, 3, 4]
+
+
+@virtual
+async def test_stop_tries_once_more_while_backing_off() -> None:
+    transport = ScriptedTransport(DOWN)
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(2.6)
+    await rig.stop()
+    assert rig.times(transport) == [2.5, 2.6]
+    assert rig.queue.delivered == 1
+
+
+@virtual
+async def test_stop_tries_only_once_and_leaves_the_rest_pending() -> None:
+    transport = ScriptedTransport(then=DOWN)
+    rig = Rig(transport, max_batch_size=2)
+    rig.capture(6)
+    await rig.stop()
+    assert len(transport.attempts) == 1
+    assert rig.queue.snapshot() == (0, {}, 2, 0, 6)
+
+
+@virtual
+async def test_stop_tries_once_more_after_the_batch_in_flight_failed() -> None:
+    transport = ScriptedTransport(DOWN, delay=2.0)
+    rig = Rig(transport, eager=5)
+    rig.capture(5)
+    await rig.at(1)
+    await rig.stop()
+    assert len(transport.attempts) == 2
+    assert rig.queue.delivered == 5
+
+
+@virtual
+async def test_a_hanging_post_holds_a_stop_no_longer_than_its_deadline() -> None:
+    transport = ScriptedTransport(delay=1000.0)
+    rig = Rig(transport, eager=5)
+    rig.capture(5)
+    await rig.at(1)
+    await rig.stop(timeout=3.0)
+    assert rig.clock() - rig.start == pytest.approx(4.0)
+    assert rig.queue.snapshot() == (0, {}, 5, 0, 5)
+
+
+@virtual
+async def test_handing_over_ends_after_the_post_under_way() -> None:
+    transport = ScriptedTransport(delay=2.0)
+    rig = Rig(transport, eager=5, max_batch_size=5)
+    rig.capture(10)
+    await rig.at(1)
+    rig.host.hand_over()
+    await rig.task
+    assert rig.queue.snapshot() == (5, {}, 0, 0, 5)
+
+
+@virtual
+async def test_retiring_ends_once_everything_is_delivered() -> None:
+    transport = ScriptedTransport(DOWN)
+    rig = Rig(transport)
+    rig.capture(3)
+    await rig.at(0.1)
+    rig.host.retire()
+    await rig.task
+    assert rig.queue.delivered == 3
+    assert len(transport.attempts) == 2
+
+
+@virtual
+async def test_cancelling_the_drain_puts_the_batch_back_under_its_key() -> None:
+    transport = ScriptedTransport(delay=10.0)
+    rig = Rig(transport, eager=5)
+    rig.capture(5)
+    await rig.at(1)
+    rig.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rig.task
+    assert rig.queue.snapshot() == (0, {}, 5, 0, 5)
+    sealed = rig.queue.take_sealed()
+    assert sealed is not None
+    assert sealed.idempotency_key == transport.attempts[0].key
+
+
+@virtual
+async def test_the_transport_is_released_when_the_drain_ends() -> None:
+    class Releasing(ScriptedTransport):
+        released = 0
+
+        async def release(self) -> None:
+            self.released += 1
+
+    transport = Releasing()
+    rig = Rig(transport)
+    await rig.stop()
+    assert transport.released == 1
+
+
+# -- kinds of transports ----------------------------------------------------------------
+
+
+class SyncTransport:
+    def __init__(self) -> None:
+        self.threads: List[str] = []
+
+    def send(self, events: Any) -> SendResult:
+        import threading
+
+        self.threads.append(threading.current_thread().name)
+        return OK
+
+
+@pytest.mark.parametrize(("kind", "in_main"), [("event_loop", False), ("thread", True)])
+def test_a_sync_transport_never_blocks_an_application_s_loop(kind: Any, in_main: bool) -> None:
+    async def main() -> None:
+        transport = SyncTransport()
+        rig = Rig(transport)
+        rig.host.kind = kind
+        rig.capture(1)
+        await rig.flush()
+        assert ([name == "MainThread" for name in transport.threads]) == [in_main]
+
+    run_virtual(main)
+
+
+@virtual
+async def test_a_plain_function_that_returns_an_awaitable_is_awaited() -> None:
+    inner = ScriptedTransport()
+
+    class Wrapping:
+        blocking = False
+
+        def send(self, events: Any) -> Awaitable[SendResult]:
+            return inner.send(events)
+
+    rig = Rig(Wrapping())
+    rig.capture(1)
+    assert await rig.flush() == (1, 0, 0)
