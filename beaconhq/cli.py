@@ -1,0 +1,190 @@
+"""
+The `beaconhq` command.
+
+Owns the arguments, help texts and exit codes: 0 done, 1 failed, 2 used wrongly. It does no work itself and
+loads, beyond the standard library, nothing before a subcommand runs: what runs in production images must not
+need the extra `local`. A new subcommand is one more `Command` in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
+
+from beaconhq import __version__
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8787
+DEFAULT_REQUESTS = 600
+MAX_REQUESTS = 100_000
+
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+
+class Command(NamedTuple):
+    """One subcommand; `run` returns the exit code."""
+
+    name: str
+    help: str
+    description: str
+    epilog: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+class _MissingExtraError(Exception):
+    """A subcommand needs an extra that is not installed."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line; `argv` None means the process's own. Return the exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except _MissingExtraError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser with every subcommand of `COMMANDS`."""
+    parser = argparse.ArgumentParser(
+        prog="beaconhq",
+        description="Telemetry for Python web APIs: what runs beside the SDK.",
+        epilog="`beaconhq COMMAND --help` explains one command.",
+    )
+    parser.add_argument("--version", action="version", version=f"beaconhq {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            description=command.description,
+            epilog=command.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+@contextlib.contextmanager
+def _extra(extra: str, command: str) -> Iterator[None]:
+    """Turn a package that is missing while a subcommand's module is imported into one line on what to do."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # A module of ours that is missing is a broken installation, which no extra repairs.
+        if error.name is not None and error.name.partition(".")[0] == "beaconhq":
+            raise
+        raise _MissingExtraError(
+            f'beaconhq {command} needs the extra "{extra}": pip install "beaconhq[{extra}]"'
+        ) from None
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be 0 to 65535")
+    return int(text)
+
+
+def _key(text: str) -> str:
+    # What an HTTP header carries; the reason does not repeat the key.
+    if not re.fullmatch("[!-~]+", text):
+        raise argparse.ArgumentTypeError("must be printable ASCII without spaces, and not empty")
+    return text
+
+
+def _requests(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_REQUESTS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_REQUESTS}")
+    return int(text)
+
+
+def _add_local_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s, this machine only)"
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help="port to listen on, 0 for a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--db", type=Path, metavar="FILE", help="SQLite file to keep the events in (default: a temporary one)"
+    )
+    parser.add_argument(
+        "--key", type=_key, help="accept only this ingest key (default: any); required beyond loopback"
+    )
+
+
+def _run_local(arguments: argparse.Namespace) -> int:
+    with _extra("local", "local"):
+        from beaconhq.local.ingest import run
+    return run(host=arguments.host, port=arguments.port, db=arguments.db, key=arguments.key)
+
+
+def _add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--requests",
+        type=_requests,
+        default=DEFAULT_REQUESTS,
+        metavar="N",
+        help="how many requests to send (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="stay up after them, with a little traffic, until Ctrl-C"
+    )
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    with _extra("local", "demo"):
+        from beaconhq.local.demo import run
+    return run(requests=arguments.requests, keep=arguments.keep)
+
+
+COMMANDS = (
+    Command(
+        name="local",
+        help="run a local ingest and watch the events arrive",
+        description="""\
+Run an ingest on this machine: it checks every event as the hosted one does, answers
+as it would, keeps the events in SQLite and shows them per route. Ctrl-C stops it.
+""",
+        epilog="""\
+examples:
+  beaconhq local
+  beaconhq local --port 0 --db events.db
+  beaconhq local --host 0.0.0.0 --key a-secret-of-yours
+
+then start an app with BEACON_INGEST_URL=http://127.0.0.1:8787 BEACON_INGEST_KEY=dev
+""",
+        add_arguments=_add_local_arguments,
+        run=_run_local,
+    ),
+    Command(
+        name="demo",
+        help="see it work: a sample app, real traffic, a local ingest",
+        description="""\
+Start a local ingest and a sample FastAPI app with the SDK, send it requests over
+loopback, and show what the ingest stored. Takes about 10 seconds, needs no account
+and no network. Exits with 0 only when everything that was captured was stored.
+""",
+        epilog="""\
+examples:
+  beaconhq demo
+  beaconhq demo --requests 5000
+  beaconhq demo --keep
+""",
+        add_arguments=_add_demo_arguments,
+        run=_run_demo,
+    ),
+)

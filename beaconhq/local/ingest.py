@@ -1,0 +1,110 @@
+"""
+The command `beaconhq local`: the ingest on a port, its table in the terminal, until it is told to stop.
+
+Owns the order of things (check, open, listen, serve, show, close) and the words to the user. The parts are
+`store`, `app`, `server` and `terminal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, List, Optional
+
+import anyio
+from anyio import to_thread
+
+from .app import create_app
+from .server import ServerError, listen, resolve, serving, stop_signals, url_of
+from .store import EventStore, StoreError
+from .terminal import Display, make_console, make_display, say
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from .summary import Summary
+
+#: The most routes that the terminal shows; the JSON summary has them all.
+MAX_ROUTES = 200
+#: Seconds between two looks at the store.
+REFRESH_INTERVAL = 0.5
+
+# The next look waits this many times as long as the last summary took: at most a fifth of one core.
+_REST_FACTOR = 4
+_EXPOSED = "  WARNING: other machines can reach it; whoever has the key can send events and read the summary"
+
+
+def run(*, host: str, port: int, db: Optional[Path], key: Optional[str]) -> int:
+    """
+    Run the local ingest until Ctrl-C or SIGTERM; return the exit code.
+
+    0 after a stop, 1 where the port or the database cannot be used, 2 where a key is missing. `db` None keeps
+    the events in a temporary file.
+    """
+    console = make_console()
+    try:
+        address = resolve(host, port)
+        if key is None and not address.is_loopback:
+            return _complain(
+                f"{host} can be reached from other machines: choose a key with --key KEY", code=2
+            )
+        with contextlib.closing(EventStore(db)) as store, listen(address) as listener:
+            introduction = _introduction(url_of(listener), db, key)
+            if not address.is_loopback:
+                introduction.insert(1, _EXPOSED)
+            asyncio.run(_serve(store, key, listener, console, introduction))
+    except (ServerError, StoreError) as error:
+        return _complain(str(error), code=1)
+    return 0
+
+
+async def show_until(stop: asyncio.Event, store: EventStore, display: Display) -> None:
+    """Show what is new in the store every `REFRESH_INTERVAL`, until `stop` is set. Raises `StoreError`."""
+    shown = None
+    while not stop.is_set():
+        pause = REFRESH_INTERVAL
+        if store.revision != shown:
+            shown = store.revision
+            began = time.monotonic()
+            display.update(await to_thread.run_sync(read, store))
+            pause = max(pause, _REST_FACTOR * (time.monotonic() - began))
+        with anyio.move_on_after(pause):
+            await stop.wait()
+
+
+def read(store: EventStore) -> Summary:
+    """Read what the terminal shows of the store. Raises `StoreError`."""
+    return store.summary(max_routes=MAX_ROUTES)
+
+
+async def _serve(
+    store: EventStore, key: Optional[str], listener: socket.socket, console: Console, introduction: List[str]
+) -> None:
+    with contextlib.closing(make_display(console)) as display, stop_signals() as stop:
+        async with serving(create_app(store, key=key), listener):
+            # Only now: who reads these lines may send requests, and signals.
+            for line in introduction:
+                say(console, line)
+            await show_until(stop, store, display)
+        display.finish(read(store))
+
+
+def _introduction(url: str, db: Optional[Path], key: Optional[str]) -> List[str]:
+    return [
+        f"beaconhq local listens on {url}",
+        # A key that was chosen is not repeated: it would stay in the scroll-back and in logs.
+        f"  an app:   BEACON_INGEST_URL={url} BEACON_INGEST_KEY={'dev' if key is None else '<the key>'}",
+        f"  summary:  {url}/v1/summary",
+        f"  events:   {'in a temporary file (--db FILE keeps them)' if db is None else db}",
+        "Ctrl-C stops it.",
+    ]
+
+
+def _complain(reason: str, *, code: int) -> int:
+    sys.stderr.write(f"beaconhq local: {reason}\n")
+    return code
