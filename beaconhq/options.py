@@ -70,7 +70,10 @@ def check_hook(name: str, hook: Any) -> Any:
         return None
     if not callable(hook):
         raise ValueError(f"{name} must be callable, not {type(hook).__name__}")
-    function = getattr(hook, "__func__", hook)  # of a bound method
+    function = hook
+    while hasattr(function, "func") and hasattr(function, "keywords"):  # functools.partial
+        function = function.func
+    function = getattr(function, "__func__", function)  # of a bound method
     if not hasattr(function, "__code__"):
         function = getattr(type(hook).__call__, "__func__", type(hook).__call__)  # of a callable object
     code = getattr(function, "__code__", None)

@@ -123,7 +123,7 @@ def test_hooks_that_nobody_would_await_are_refused(name: str) -> None:
     class Hook:
         async def __call__(self, _: object) -> None: ...
 
-    for bad in (hook, Hook(), Hook().__call__, 7):
+    for bad in (hook, functools.partial(hook), Hook(), Hook().__call__, 7):
         with pytest.raises(ValueError, match=name):
             client(**{name: bad})
 

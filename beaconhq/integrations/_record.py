@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..options import check_hook
+from ..wire import UNMATCHED
 
 if TYPE_CHECKING:
     from ..client import BeaconClient, ConsumerResolver
@@ -27,7 +28,8 @@ class Recorder:
 
     `client` receives the events. `consumer_header` names the request header whose value
     is the consumer; `consumer_resolver` gets the framework's request and returns the
-    consumer or None. `read_header` reads that header from the framework's request.
+    consumer or None. `read_header` reads that header from the framework's request,
+    `read_route` the template.
 
     Raises `ValueError`, naming the option, for what cannot be right.
     """
@@ -38,19 +40,20 @@ class Recorder:
         consumer_header: Optional[str],
         consumer_resolver: Optional[ConsumerResolver],
         read_header: Callable[[Any], Optional[str]],
+        read_route: Callable[[Any], str],
     ) -> None:
         if not callable(getattr(client, "capture", None)):
             raise ValueError(f"client must be a BeaconClient, not {type(client).__name__}")
         self._client = client
         self._resolver = check_hook("consumer_resolver", consumer_resolver)
-        self._read_header = read_header if consumer_header else None
+        self._read_header = read_header if _is_header(consumer_header) else None
+        self._read_route = read_route
 
     def record(
         self,
         request: Any,
         method: str,
         path: str,
-        route: Callable[[], str],
         status: int,
         exception: Optional[BaseException],
         duration: float,
@@ -58,35 +61,36 @@ class Recorder:
         """
         Capture one event; never raises.
 
-        `route` is called for the template, `duration` is in seconds, and the request
-        completed just now. `exception` is what escaped the application, or None.
+        The request completed just now, after `duration` seconds. `exception` is what
+        escaped the application, or None.
         """
         try:
-            error = None
-            if exception is not None:
-                error = self._word(exception)
-            elif status >= 500:
-                error = f"HTTP {status}"
-            self._client.capture(
-                (time.time(), method, route(), path, status, duration, self._consumer(request), error)
-            )
+            try:
+                route = self._read_route(request)
+            except Exception:  # noqa: BLE001 - the insides of a framework's next release
+                route = UNMATCHED
+            consumer = self._consumer(request)
+            error = None if exception is None and status < 500 else self._error(status, exception)
+            self._client.capture((time.time(), method, route, path, status, duration, consumer, error))
         except Exception:  # noqa: BLE001, S110 - see the module's docstring
             pass
 
     def _consumer(self, request: Any) -> Optional[str]:
-        """Adapter's resolver, then the client's, then the header; a resolver that raises: nobody."""
-        for resolver in (self._resolver, self._client.consumer_resolver):
-            if resolver is not None:
-                try:
+        """Adapter's resolver, then the client's, then the header; where one raises: nobody."""
+        try:
+            for resolver in (self._resolver, self._client.consumer_resolver):
+                if resolver is not None:
                     consumer = resolver(request)
                     if consumer is not None:
                         # As text now: what a resolver returns may be bound to the request.
-                        return consumer if type(consumer) is str else str(consumer)
-                except Exception:  # noqa: BLE001 - the user's hook
-                    return None
-        return None if self._read_header is None else self._read_header(request)
+                        return consumer if type(consumer) is str else _text(consumer)
+            return None if self._read_header is None else self._read_header(request)
+        except Exception:  # noqa: BLE001 - the user's hooks, and requests that break the rules
+            return None
 
-    def _word(self, exception: BaseException) -> str:
+    def _error(self, status: int, exception: Optional[BaseException]) -> str:
+        if exception is None:
+            return f"HTTP {status}"
         name = type(exception).__name__
         if not self._client.capture_error_text:
             return name
@@ -94,3 +98,14 @@ class Recorder:
             return f"{name}: {exception}"[:MAX_ERROR_TEXT]
         except Exception:  # noqa: BLE001 - the exception's own `__str__`
             return name
+
+
+def _is_header(name: object) -> bool:
+    if name is not None and not (isinstance(name, str) and name.isascii()):
+        raise ValueError(f"consumer_header must be the name of a header, not {name!r}")
+    return bool(name)
+
+
+def _text(consumer: object) -> Optional[str]:
+    """Return a consumer as text; a coroutine is nobody, as nobody awaits it."""
+    return None if hasattr(consumer, "__await__") else str(consumer)

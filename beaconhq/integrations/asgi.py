@@ -13,7 +13,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, MutableMapping, Optional
 
-from ._asgi_route import route_template
+from ._asgi_route import RouteReader
 from ._record import Recorder
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ SCOPE_KEY = "beaconhq"
 #: nginx's "client closed request": the client left, or the request was cancelled, before
 #: the answer began.
 CLIENT_CLOSED_REQUEST = 499
+#: Messages that carry a body; the last two are extensions for sending files.
+_BODIES = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 _LIFESPAN_ENDS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed")
 
 
@@ -58,9 +60,11 @@ class BeaconASGIMiddleware:
     ) -> None:
         self.app = app
         self._client = client
-        # Names are lower case in a scope, and latin-1 (the ASGI specification, "HTTP").
-        self._header = (consumer_header or "").lower().encode("latin-1")
-        self._recorder = Recorder(client, consumer_header, consumer_resolver, self._read_header)
+        self._recorder = Recorder(
+            client, consumer_header, consumer_resolver, self._read_header, RouteReader(app).read
+        )
+        # Names are lower case in a scope, and bytes (the ASGI specification, "HTTP").
+        self._header = (consumer_header or "").lower().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -96,6 +100,7 @@ class _Exchange:
     __slots__ = (
         "_disconnected",
         "_duration",
+        "_method",
         "_path",
         "_receive",
         "_recorded",
@@ -112,7 +117,9 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._path = scope.get("path") or "/"  # now, as mounts rewrite the scope
+        # Now, as applications and their mounts rewrite the scope.
+        self._method = scope.get("method", "")
+        self._path = scope.get("path") or "/"
         self._status = 0
         self._duration = -1.0
         self._disconnected = self._sending = self._recorded = False
@@ -130,13 +137,19 @@ class _Exchange:
         self._sending = False
         kind = message.get("type")
         if kind == "http.response.start":
-            self._status = message.get("status", 0)
-        elif kind == "http.response.body" and not message.get("more_body", False):
+            self._status = self._sent(message.get("status"))
+        elif kind in _BODIES and not message.get("more_body", False):
             self._duration = perf_counter() - self._started_at
             # A failure is recorded when the application returns: wrapped from outside, the
             # framework's own 500 comes by first and the exception after it.
-            if self._status < 500:
+            if 0 < self._status < 500:
                 self._record(self._status, None)
+
+    def _sent(self, status: object) -> int:
+        if self._disconnected:
+            # Nobody hears it; often it is the framework's 500 for the reader's exception.
+            return CLIENT_CLOSED_REQUEST
+        return status if isinstance(status, int) else 0
 
     def finish(self, exc: Optional[BaseException]) -> None:
         """Record what has not been recorded, now that the application returned or raised."""
@@ -144,22 +157,17 @@ class _Exchange:
             return
         # Cancelled (asyncio's or trio's), or closed by the garbage collector.
         cut_short = exc is not None and not isinstance(exc, (Exception, KeyboardInterrupt, SystemExit))
-        client_left = self._disconnected or self._sending
-        if self._status:
-            failed = not (cut_short or self._sending)
-            self._record(self._status, exc if failed else None)
-        elif cut_short or client_left:
-            self._record(CLIENT_CLOSED_REQUEST, None)
-        else:
-            self._record(500, exc)
+        left = cut_short or self._sending
+        if not self._status:
+            self._status = CLIENT_CLOSED_REQUEST if left or self._disconnected else 500
+        if left or self._status == CLIENT_CLOSED_REQUEST:
+            exc = None
+        self._record(self._status, exc)
 
     def _record(self, status: int, exc: Optional[BaseException]) -> None:
         self._recorded = True
-        scope = self._scope
         duration = self._duration if self._duration >= 0 else perf_counter() - self._started_at
-        self._recorder.record(
-            scope, scope.get("method", ""), self._path, lambda: route_template(scope), status, exc, duration
-        )
+        self._recorder.record(self._scope, self._method, self._path, status, exc, duration)
 
 
 class _LifespanHost:

@@ -1,0 +1,1 @@
+"""The adapters, through the real frameworks."""
