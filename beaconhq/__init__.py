@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .client import BeaconClient
+from .consumer import set_consumer
 from .event import BeaconEvent, utc_now_iso
 from .options import DEFAULT_INGEST_URL
 from .transport import MockTransport, SendResult, Transport
@@ -34,6 +35,7 @@ __all__ = [
     "SendResult",
     "Transport",
     "__version__",
+    "set_consumer",
     "utc_now_iso",
 ]
 

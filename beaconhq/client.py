@@ -167,9 +167,9 @@ class BeaconClient:
         Make a client from the environment; keyword arguments win over it.
 
         `BEACON_INGEST_KEY` (required), `BEACON_INGEST_URL`, and `BEACON_ENABLED` (`0`,
-        `false` or `no` in any case disable). Raises `ValueError` as the constructor does.
+        `false`, `no` in any case, or nothing at all disable). Raises `ValueError` as the constructor does.
         """
-        enabled = os.environ.get(ENV_ENABLED, "1").strip().lower() not in ("0", "false", "no")
+        enabled = os.environ.get(ENV_ENABLED, "1").strip().lower() not in ("0", "false", "no", "")
         options: Dict[str, Any] = {
             "ingest_key": os.environ.get(ENV_INGEST_KEY, ""),
             "ingest_url": os.environ.get(ENV_INGEST_URL),

@@ -12,7 +12,7 @@ BeaconError
 │   ├── InvalidEvent        "invalid"      not an event, or beyond repair
 │   ├── EventTooLarge       "too_large"    one event larger than a POST may be
 │   ├── BatchRejected       "rejected"     the ingest refused the batch (4xx)
-│   ├── RedirectRefused     "redirect"     the ingest answered 3xx; the key stays here
+│   │   └── RedirectRefused "redirect"     the ingest answered 3xx; the key stays here
 │   └── ClientClosed        "closed"       the interpreter went down first
 └── HostUnavailable         the drain could not be started; events stay pending
 

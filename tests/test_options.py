@@ -199,7 +199,7 @@ def test_from_env_without_a_key_names_the_variable(env: pytest.MonkeyPatch) -> N
         (" FALSE ", False),
         ("1", True),
         ("yes", True),
-        ("", True),
+        ("", False),
     ],
 )
 def test_beacon_enabled_switches_off(env: pytest.MonkeyPatch, value: str, enabled: bool) -> None:

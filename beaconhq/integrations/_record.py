@@ -8,9 +8,10 @@ here, so that telemetry never breaks a request.
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
+from ..consumer import Caller
 from ..options import check_hook
 from ..wire import UNMATCHED
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 #: Characters of an exception's text that are kept: the wire's limit, so that a huge text
 #: does not wait in the buffer.
 MAX_ERROR_TEXT = 8192
+#: nginx's "client closed request": the client left, or the request was cancelled, before
+#: the answer began.
+CLIENT_CLOSED_REQUEST = 499
+
+
+def is_failure(exc: Optional[BaseException]) -> bool:
+    """Whether an exception is the application's; else it was cut short: cancelled, or closed."""
+    return isinstance(exc, (Exception, KeyboardInterrupt, SystemExit))
 
 
 class Recorder:
@@ -31,7 +40,8 @@ class Recorder:
     consumer or None. `read_header` reads that header from the framework's request,
     `read_route` the template.
 
-    Raises `ValueError`, naming the option, for what cannot be right.
+    Raises `ValueError`, naming the option, for what cannot be right. Nothing else here
+    raises an `Exception`.
     """
 
     def __init__(
@@ -49,34 +59,21 @@ class Recorder:
         self._read_header = read_header if _is_header(consumer_header) else None
         self._read_route = read_route
 
-    def record(
-        self,
-        request: Any,
-        method: str,
-        path: str,
-        status: int,
-        exception: Optional[BaseException],
-        duration: float,
-    ) -> None:
-        """
-        Capture one event; never raises.
+    def reports(self, exchanges: Sequence[Exchange]) -> bool:
+        """Whether this client already reports the request: it wraps the application further out."""
+        return any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
 
-        The request completed just now, after `duration` seconds. `exception` is what
-        escaped the application, or None.
-        """
+    def route(self, request: Any) -> str:
+        """Return the template of a dispatched request."""
         try:
-            try:
-                route = self._read_route(request)
-            except Exception:  # noqa: BLE001 - the insides of a framework's next release
-                route = UNMATCHED
-            consumer = self._consumer(request)
-            error = None if exception is None and status < 500 else self._error(status, exception)
-            self._client.capture((time.time(), method, route, path, status, duration, consumer, error))
-        except Exception:  # noqa: BLE001, S110 - see the module's docstring
-            pass
+            return self._read_route(request)
+        except Exception:  # noqa: BLE001 - the insides of a framework's next release
+            return UNMATCHED
 
-    def _consumer(self, request: Any) -> Optional[str]:
-        """Adapter's resolver, then the client's, then the header; where one raises: nobody."""
+    def consumer(self, request: Any, caller: Caller) -> Optional[str]:
+        """Return `set_consumer`'s, the adapter's resolver's, the client's, or the header's."""
+        if caller.consumer is not None:
+            return caller.consumer
         try:
             for resolver in (self._resolver, self._client.consumer_resolver):
                 if resolver is not None:
@@ -88,6 +85,28 @@ class Recorder:
         except Exception:  # noqa: BLE001 - the user's hooks, and requests that break the rules
             return None
 
+    def capture(
+        self,
+        method: str,
+        path: str,
+        route: str,
+        status: int,
+        exception: Optional[BaseException],
+        duration: float,
+        consumer: Optional[str],
+    ) -> None:
+        """
+        Capture one event.
+
+        The request completed just now, after `duration` seconds. `exception` is what
+        escaped the application, or None.
+        """
+        try:
+            error = None if exception is None and status < 500 else self._error(status, exception)
+            self._client.capture((time(), method, route, path, status, duration, consumer, error))
+        except Exception:  # noqa: BLE001, S110 - see the module's docstring
+            pass
+
     def _error(self, status: int, exception: Optional[BaseException]) -> str:
         if exception is None:
             return f"HTTP {status}"
@@ -98,6 +117,23 @@ class Recorder:
             return f"{name}: {exception}"[:MAX_ERROR_TEXT]
         except Exception:  # noqa: BLE001 - the exception's own `__str__`
             return name
+
+
+class Exchange:
+    """
+    One request and its response, as an adapter sees them pass by.
+
+    `others` are the exchanges of other clients further out, which share the caller.
+    """
+
+    __slots__ = ("caller", "recorded", "recorder", "started_at")
+
+    def __init__(self, recorder: Recorder, others: Sequence[Exchange]) -> None:
+        self.recorder = recorder
+        self.caller: Caller = others[0].caller if others else Caller()
+        #: Whether the event was captured: there is only one.
+        self.recorded = False
+        self.started_at = perf_counter()
 
 
 def _is_header(name: object) -> bool:

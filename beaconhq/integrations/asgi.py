@@ -11,10 +11,11 @@ drains before it lets the shutdown complete; uvicorn skips `atexit` after SIGTER
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, MutableMapping, Optional
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, MutableMapping, Optional, Sequence
 
+from ..consumer import current_caller
 from ._asgi_route import RouteReader
-from ._record import Recorder
+from ._record import CLIENT_CLOSED_REQUEST, Exchange, Recorder, is_failure
 
 if TYPE_CHECKING:
     from ..client import BeaconClient, ConsumerResolver
@@ -25,11 +26,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Where a scope names the clients that already report its request.
+#: Where a scope names the exchanges of its request, one per client.
 SCOPE_KEY = "beaconhq"
-#: nginx's "client closed request": the client left, or the request was cancelled, before
-#: the answer began.
-CLIENT_CLOSED_REQUEST = 499
 #: Messages that carry a body; the last two are extensions for sending files.
 _BODIES = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 _LIFESPAN_ENDS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed")
@@ -72,18 +70,20 @@ class BeaconASGIMiddleware:
         if kind == "lifespan":
             await _LifespanHost(self._client, receive, send).run(self.app, scope)
             return
-        reporting = scope.get(SCOPE_KEY, ())
-        if kind != "http" or self._client in reporting:
-            # A websocket; or this client wraps the application again further out.
+        others = scope.get(SCOPE_KEY, ())
+        if kind != "http" or self._recorder.reports(others):
             await self.app(scope, receive, send)
             return
-        scope[SCOPE_KEY] = (*reporting, self._client)
-        exchange = _Exchange(self._recorder, scope, receive, send)
+        exchange = _Exchange(self._recorder, others, scope, receive, send)
+        scope[SCOPE_KEY] = (*others, exchange)
+        token = current_caller.set(exchange.caller)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as exc:
             exchange.finish(exc)
             raise
+        finally:
+            current_caller.reset(token)
         exchange.finish(None)
 
     def _read_header(self, scope: Scope) -> Optional[str]:
@@ -94,8 +94,8 @@ class BeaconASGIMiddleware:
         return None
 
 
-class _Exchange:
-    """One request and its response, as they pass by."""
+class _Exchange(Exchange):
+    """What passes by on ASGI's two channels."""
 
     __slots__ = (
         "_disconnected",
@@ -103,17 +103,16 @@ class _Exchange:
         "_method",
         "_path",
         "_receive",
-        "_recorded",
-        "_recorder",
         "_scope",
         "_send",
         "_sending",
-        "_started_at",
         "_status",
     )
 
-    def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
-        self._recorder = recorder
+    def __init__(
+        self, recorder: Recorder, others: Sequence[Exchange], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(recorder, others)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -122,8 +121,7 @@ class _Exchange:
         self._path = scope.get("path") or "/"
         self._status = 0
         self._duration = -1.0
-        self._disconnected = self._sending = self._recorded = False
-        self._started_at = perf_counter()
+        self._disconnected = self._sending = False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -139,7 +137,7 @@ class _Exchange:
         if kind == "http.response.start":
             self._status = self._sent(message.get("status"))
         elif kind in _BODIES and not message.get("more_body", False):
-            self._duration = perf_counter() - self._started_at
+            self._duration = perf_counter() - self.started_at
             # A failure is recorded when the application returns: wrapped from outside, the
             # framework's own 500 comes by first and the exception after it.
             if 0 < self._status < 500:
@@ -153,11 +151,9 @@ class _Exchange:
 
     def finish(self, exc: Optional[BaseException]) -> None:
         """Record what has not been recorded, now that the application returned or raised."""
-        if self._recorded:
+        if self.recorded:
             return
-        # Cancelled (asyncio's or trio's), or closed by the garbage collector.
-        cut_short = exc is not None and not isinstance(exc, (Exception, KeyboardInterrupt, SystemExit))
-        left = cut_short or self._sending
+        left = self._sending or not (exc is None or is_failure(exc))
         if not self._status:
             self._status = CLIENT_CLOSED_REQUEST if left or self._disconnected else 500
         if left or self._status == CLIENT_CLOSED_REQUEST:
@@ -165,9 +161,11 @@ class _Exchange:
         self._record(self._status, exc)
 
     def _record(self, status: int, exc: Optional[BaseException]) -> None:
-        self._recorded = True
-        duration = self._duration if self._duration >= 0 else perf_counter() - self._started_at
-        self._recorder.record(self._scope, self._method, self._path, status, exc, duration)
+        self.recorded = True
+        duration = self._duration if self._duration >= 0 else perf_counter() - self.started_at
+        recorder, scope = self.recorder, self._scope
+        consumer = recorder.consumer(scope, self.caller)
+        recorder.capture(self._method, self._path, recorder.route(scope), status, exc, duration, consumer)
 
 
 class _LifespanHost:

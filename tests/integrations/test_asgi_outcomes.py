@@ -42,6 +42,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("beaconhq.integrations.asgi.perf_counter", clock)
+    monkeypatch.setattr("beaconhq.integrations._record.perf_counter", clock)
     return clock
 
 
@@ -260,7 +261,7 @@ async def test_an_answer_that_never_ended_lasts_until_the_application_returns(
 async def test_the_time_of_the_event_is_when_the_request_completed(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beaconhq.integrations._record.time.time", lambda: 1_780_000_000.25)
+    monkeypatch.setattr("beaconhq.integrations._record.time", lambda: 1_780_000_000.25)
     await probe.serve(_sends(START, LAST))
     assert (await probe.event())["ts"] == "2026-05-28T20:26:40.250+00:00"
 

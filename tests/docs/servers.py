@@ -1,0 +1,29 @@
+"""Serving an app of the documentation with uvicorn, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Iterator
+
+import httpx
+from local.processes import PATIENCE, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: uvicorn ends by the signal that it was sent (before 0.29 or so: with 0).
+STOPPED = (0, -signal.SIGTERM)
+
+
+@contextmanager
+def serving(module: str, folder: Path, **environment: str) -> Iterator[httpx.Client]:
+    """Serve `app` of a module until the block ends; yields a client. SIGTERM has stopped it then."""
+    command = ("-m", "uvicorn", f"{module}:app", f"--app-dir={folder}", "--host=127.0.0.1", "--port=0")
+    with running(*command, **environment) as process:
+        url = process.wait_for(r"running on (http://127\.0\.0\.1:[0-9]+)")[1]
+        # One connection per request: uvicorn closes it where the app raised.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE, limits=limits) as visitor:
+            yield visitor
+        assert process.stop(signal.SIGTERM) in STOPPED, "".join(process.output)
