@@ -24,23 +24,31 @@ from .version import __version__
 if TYPE_CHECKING:
     from .http import HttpTransport
     from .integrations.asgi import BeaconASGIMiddleware
+    from .integrations.django import BeaconDjangoMiddleware
+    from .integrations.flask import BeaconFlask, init_flask
 
 __all__ = [
     "DEFAULT_INGEST_URL",
     "BeaconASGIMiddleware",
     "BeaconClient",
+    "BeaconDjangoMiddleware",
     "BeaconEvent",
+    "BeaconFlask",
     "HttpTransport",
     "MockTransport",
     "SendResult",
     "Transport",
     "__version__",
+    "init_flask",
     "set_consumer",
     "utc_now_iso",
 ]
 
 _LAZY = {
     "BeaconASGIMiddleware": "beaconhq.integrations.asgi",
+    "BeaconDjangoMiddleware": "beaconhq.integrations.django",
+    "BeaconFlask": "beaconhq.integrations.flask",
+    "init_flask": "beaconhq.integrations.flask",
     "HttpTransport": "beaconhq.http",
 }
 #: Names of 0.2's request inspection, which is not in this version.

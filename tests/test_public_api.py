@@ -18,12 +18,15 @@ PUBLIC = {
     "DEFAULT_INGEST_URL",
     "BeaconASGIMiddleware",
     "BeaconClient",
+    "BeaconDjangoMiddleware",
     "BeaconEvent",
+    "BeaconFlask",
     "HttpTransport",
     "MockTransport",
     "SendResult",
     "Transport",
     "__version__",
+    "init_flask",
     "set_consumer",
     "utc_now_iso",
 }
@@ -50,6 +53,9 @@ def test_the_version_is_that_of_the_distribution() -> None:
         ("beaconhq.transport", "MockTransport"),
         ("beaconhq.transport", "SendResult"),
         ("beaconhq.integrations.asgi", "BeaconASGIMiddleware"),
+        ("beaconhq.integrations.django", "BeaconDjangoMiddleware"),
+        ("beaconhq.integrations.flask", "BeaconFlask"),
+        ("beaconhq.integrations.flask", "init_flask"),
     ],
 )
 def test_the_published_module_paths_still_serve(module: str, name: str) -> None:

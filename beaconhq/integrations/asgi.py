@@ -94,6 +94,37 @@ class BeaconASGIMiddleware:
         return None
 
 
+class BeaconLifespan:
+    """
+    Answers the lifespan protocol for an application that does not, such as Django's.
+
+        application = BeaconLifespan(get_asgi_application(), client=settings.BEACON_CLIENT)
+
+    The drain then runs in the server's own event loop and delivers before the server's
+    shutdown completes; uvicorn skips `atexit` after SIGTERM. Requests pass through
+    untouched: they are the middleware's.
+    """
+
+    def __init__(self, app: ASGIApp, client: BeaconClient) -> None:
+        self.app = app
+        self._client = client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._client.__aenter__()
+            else:
+                await self._client.__aexit__(None, None, None)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+
 class _Exchange(Exchange):
     """What passes by on ASGI's two channels."""
 

@@ -178,7 +178,7 @@ def _added(make_app: Callable[[], Any]) -> Callable[..., Call]:
         app.add_middleware(_EarlyAnswer)
         if client is not None:
             app.add_middleware(BeaconASGIMiddleware, client=client, **options)
-        return _caller(app)
+        return asgi_caller(app)
 
     return build
 
@@ -186,12 +186,12 @@ def _added(make_app: Callable[[], Any]) -> Callable[..., Call]:
 def _wrapped(make_app: Callable[[], Any]) -> Callable[..., Call]:
     def build(client: Optional[BeaconClient] = None, **options: Any) -> Call:
         app: ASGIApp = _EarlyAnswer(make_app())
-        return _caller(app if client is None else BeaconASGIMiddleware(app, client, **options))
+        return asgi_caller(app if client is None else BeaconASGIMiddleware(app, client, **options))
 
     return build
 
 
-def _caller(app: ASGIApp) -> Call:
+def asgi_caller(app: ASGIApp) -> Call:
     async def call(request: Request) -> Answer:
         escaped = []
 
@@ -218,7 +218,7 @@ def _caller(app: ASGIApp) -> Call:
 
 _FEATURES = frozenset([ROUTE_OF_405, HEAD])
 
-FRAMEWORKS = [
+ASGI_FRAMEWORKS = [
     Framework("starlette-added", _added(_starlette), features=_FEATURES),
     Framework("starlette-wrapped", _wrapped(_starlette), features=_FEATURES),
     Framework("fastapi-added", _added(_fastapi), features=_FEATURES),
