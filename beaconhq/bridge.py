@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .host import Host
 
 
-def start(main: Callable[[], None], on_failure: Callable[[], None]) -> bool:
+def start(main: Callable[[], None]) -> bool:
     """
     Start the thread; False where no thread can be started (limits, interpreter exit).
 
@@ -33,17 +33,17 @@ def start(main: Callable[[], None], on_failure: Callable[[], None]) -> bool:
     neither of which a capture in a signal handler may do. So a bare thread does it.
     """
     try:
-        _thread.start_new_thread(_start_thread, (main, on_failure))
+        _thread.start_new_thread(_start_thread, (main,))
     except RuntimeError:
         return False
     return True
 
 
-def _start_thread(main: Callable[[], None], on_failure: Callable[[], None]) -> None:
+def _start_thread(main: Callable[[], None]) -> None:
     try:
         Thread(target=main, name="beaconhq-bridge", daemon=True).start()
-    except RuntimeError:
-        on_failure()
+    except RuntimeError:  # it was the last one before a limit, or the interpreter's exit
+        main()
 
 
 def run(make_exporter: Callable[[], Exporter], host: Host) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import time
 from threading import Lock
 from weakref import WeakSet
@@ -32,16 +33,24 @@ _kept: Set[Lifecycle] = set()
 _inherited: List[object] = []
 #: Whether the fork under way holds `loading`.
 _fork_waits = False
+#: Whether the fork hooks are in place.
+_forks_watched = False
+#: Whether this process has looked for `multiprocessing`.
+_multiprocessing_joined = False
 
 
 def register(lifecycle: Lifecycle) -> None:
     """Let a lifecycle take part in exit and fork for as long as it lives."""
     _lifecycles.add(lifecycle)
+    if not _forks_watched:
+        _watch_forks()
 
 
 def keep(lifecycle: Lifecycle) -> None:
     """Hold a lifecycle: events are pending with it."""
     _kept.add(lifecycle)
+    if not _multiprocessing_joined:
+        _join_multiprocessing()
 
 
 def release(lifecycle: Lifecycle) -> None:
@@ -62,10 +71,43 @@ def _at_exit() -> None:
         for lifecycle in tuple(_lifecycles)
         if lifecycle.exit_timeout is not None
     ]
-    for lifecycle, deadline in leaving:
-        lifecycle.begin_exit(deadline)
-    for lifecycle, deadline in leaving:
-        lifecycle.finish_exit(deadline)
+    hosts = [lifecycle.begin_exit(deadline) for lifecycle, deadline in leaving]
+    for (lifecycle, deadline), host in zip(leaving, hosts):
+        lifecycle.finish_exit(host, deadline)
+
+
+def _join_multiprocessing() -> None:
+    """
+    Take part in the exit of a `multiprocessing` child.
+
+    Forked, it skips `atexit` (before 3.13), or clears it first (3.13 and later).
+    """
+    global _multiprocessing_joined  # noqa: PLW0603 - once per process
+    _multiprocessing_joined = True
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _at_exit, exitpriority=0)
+
+
+def _watch_forks() -> None:
+    """
+    Put the fork hooks in place: with the first client, as it loads `logging`.
+
+    The last hook registered is the first to run before a fork. `logging` registers one that
+    takes its lock, for which our imports would wait while the fork waits for them.
+    """
+    global _forks_watched  # noqa: PLW0603 - once per process
+    with loading:
+        if _forks_watched or not hasattr(os, "register_at_fork"):
+            return
+        import logging  # noqa: F401 - for its hook
+
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
+        _forks_watched = True
 
 
 def _before_fork() -> None:
@@ -79,17 +121,12 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global loading  # noqa: PLW0603 - the inherited lock may be in any state
+    global loading, _multiprocessing_joined  # noqa: PLW0603 - the inherited lock may be in any state
     loading = Lock()
+    _multiprocessing_joined = False
     _kept.clear()
     for lifecycle in tuple(_lifecycles):
         _inherited.extend(lifecycle.after_fork_in_child())
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

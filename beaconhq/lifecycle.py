@@ -20,7 +20,7 @@ from .queue import EventQueue
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from typing import Callable, List, Optional
+    from typing import Callable, List, Optional, Tuple
 
     from .exporter import Exporter, Flush, FlushResult
     from .report import Reporter
@@ -72,7 +72,8 @@ class Lifecycle:
         if self._exporter is None:
             with self._making:
                 if self._exporter is None:
-                    self._exporter = self._make_exporter(self.queue)
+                    with hooks.loading:
+                        self._exporter = self._make_exporter(self.queue)
         return self._exporter
 
     def is_backing_off(self) -> bool:
@@ -109,7 +110,7 @@ class Lifecycle:
         """Under the lock: start the bridge; None where no thread can be started."""
         host = Host("thread")
         hooks.keep(self)
-        if not bridge.start(lambda: self._run_in_thread(host), lambda: self._ended(host)):
+        if not bridge.start(lambda: self._run_in_thread(host)):
             self._reporter.defer(HostUnavailable("no thread can be started; events wait for the exit hook"))
             self.queue.arm(self.queue.pending + RETRY_START_AFTER)
             return None
@@ -135,9 +136,9 @@ class Lifecycle:
         try:
             if predecessor is not None:
                 await loops.wait_for(predecessor.finished(), None)
-            exporter = self.exporter()
-            await loops.run_in_thread(lambda: bridge.prepare(exporter))
-            await exporter.run(host)
+            if self._exporter is None or bridge.needs_preparing(self._exporter):
+                await loops.run_in_thread(lambda: bridge.prepare(self.exporter()))
+            await self.exporter().run(host)
         except GeneratorExit:
             host.lost = True
             raise
@@ -225,33 +226,37 @@ class Lifecycle:
 
     async def flush(self, timeout: Optional[float]) -> FlushResult:
         """Try everything captured so far once; wait for it at most `timeout` seconds."""
-        from . import loops
+        request, _ = self._request_flush()
+        from . import loops  # with the exporter, and so under `hooks.loading`
 
-        request = self._request_flush()
         await loops.wait_for(request.done, timeout)
         return self.exporter().flush_result(request)
 
     def flush_sync(self, timeout: Optional[float]) -> FlushResult:
         """Do the same, blocking; on the thread of the drain itself it only asks and returns."""
+        request, host = self._request_flush()
         from . import loops
 
-        request = self._request_flush()
-        if not self._is_host_thread():
+        if host is not None and host.thread_id != get_ident():
             loops.wait_in_thread(request.done, timeout)
-        if self._host is None:
+        untried = self._host is None and not self.is_backing_off()  # the host was about to end
+        if host is None or untried:
             self._run_here(UNLIMITED if timeout is None else timeout)
         return self.exporter().flush_result(request)
 
-    def _request_flush(self) -> Flush:
+    def _request_flush(self) -> Tuple[Flush, Optional[Host]]:
+        """Ask the host for a flush; with events pending and no host, start one for them."""
         exporter = self.exporter()
         with self._lock:
+            host = self._usable_host()  # first, as it ends the flushes that a lost host left
             request = exporter.request_flush()
-            host = self._usable_host()
             if host is not None:
                 host.wake()
-            elif not self.queue.pending or self._start_bridge() is None:
-                exporter.end_flushes()
-        return request
+            else:
+                host = self._start_bridge() if self.queue.pending else None
+                if host is None:
+                    exporter.end_flushes()
+        return request, host
 
     async def stop(self, timeout: float) -> None:
         """Send what can be sent within `timeout` seconds, then end the drain."""
@@ -312,24 +317,28 @@ class Lifecycle:
 
     # -- exit and fork ------------------------------------------------------------------
 
-    def begin_exit(self, deadline: float) -> None:
+    def begin_exit(self, deadline: float) -> Optional[Host]:
         """At interpreter exit: ask a running host to stop by `deadline` (monotonic seconds)."""
         with self._lock:
             host = self._host
             if host is not None and host.loop is not None and not host.loop.is_running():
                 self._recover()
-            elif host is not None:
+                return None
+            if host is not None:
                 host.stop(deadline)
+        return host
 
-    def finish_exit(self, deadline: float) -> None:
-        """At interpreter exit: wait for the host, send the rest from here, and close."""
-        host = self._host
+    def finish_exit(self, host: Optional[Host], deadline: float) -> None:
+        """At interpreter exit: wait for the host that was asked, send the rest from here, and close."""
         if host is not None:
             from . import loops
 
             loops.wait_in_thread(host.finished(), max(0.0, deadline - time.monotonic()) + GRACE)
-        self._run_here(max(0.0, deadline - time.monotonic()))
+            host.abandoned = True  # where it still waits for its transport
+        if host is None or not self.is_backing_off():  # else its last attempt has just failed
+            self._run_here(max(0.0, deadline - time.monotonic()))
         self.closed = True
+        self.queue.requeue()
         lost = self.queue.discard("closed")
         self.queue.arm(1)
         hooks.release(self)

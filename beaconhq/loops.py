@@ -72,9 +72,21 @@ async def wait_for(future: Future[None], timeout: Optional[float]) -> bool:
 
     Under a loop that is not asyncio's a worker thread waits: rare, and the same for all.
     """
-    if running_loop() is not None:
-        done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=timeout)
-        return bool(done)
+    loop = running_loop()
+    if loop is not None:
+        done = loop.create_future()
+
+        def tell(_: Future[None]) -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+                loop.call_soon_threadsafe(settle)
+
+        def settle() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        future.add_done_callback(tell)
+        await asyncio.wait([done], timeout=timeout)
+        return done.done()
     with anyio.move_on_after(timeout):
         await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True)
         return True
