@@ -21,13 +21,13 @@ def _main_loop() -> Iterator[None]:
 
     Before 3.12 pytest-asyncio makes one by looking for it, and nobody closes it.
     """
-    if sys.version_info >= (3, 12):
+    if sys.version_info < (3, 12):
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
         yield
-        return
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    loop.close()
+        loop.close()
+    else:
+        yield
 
 
 @pytest.fixture(autouse=True)
