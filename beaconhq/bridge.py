@@ -10,12 +10,12 @@ Nothing here imports asyncio, anyio or httpx before a thread of ours runs.
 
 from __future__ import annotations
 
-import _thread
 import sys
 from contextlib import suppress
 from threading import Thread
 
 from . import hooks
+from .native import start_thread, threads_are_greenlets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,16 +30,17 @@ def start(main: Callable[[], None]) -> bool:
     Start the thread; False where no thread can be started (limits, interpreter exit).
 
     `Thread.start` waits for the new thread and takes locks of the `threading` module,
-    neither of which a capture in a signal handler may do. So a bare thread does it.
+    neither of which a capture in a signal handler may do. So a bare thread does it. Under
+    gevent the bare thread itself is the bridge, as a `Thread` would be a greenlet.
     """
     try:
-        _thread.start_new_thread(_start_thread, (main,))
+        start_thread(main if threads_are_greenlets() else lambda: _start_named(main))
     except RuntimeError:
         return False
     return True
 
 
-def _start_thread(main: Callable[[], None]) -> None:
+def _start_named(main: Callable[[], None]) -> None:
     try:
         Thread(target=main, name="beaconhq-bridge", daemon=True).start()
     except RuntimeError:  # it was the last one before a limit, or the interpreter's exit

@@ -12,27 +12,31 @@ import atexit
 import os
 import sys
 import time
-from threading import Lock
 from weakref import WeakSet
+
+from .native import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Set
+    from typing import Any, List, Set
 
     from .lifecycle import Lifecycle
 
 #: Held while a thread of ours imports modules. A child that is forked in the middle of an
 #: import inherits that module's lock, locked for ever, so a fork waits for it.
 loading = Lock()
-#: Longest wait of a fork for that, in seconds.
+#: Held while a thread of ours looks up a host name: the C library's own locks are not made
+#: for a fork in the middle of that either, and the child's first lookup would hang.
+resolving = Lock()
+#: Longest wait of a fork for either, in seconds.
 FORK_WAIT = 5.0
 
 _lifecycles: WeakSet[Lifecycle] = WeakSet()
 _kept: Set[Lifecycle] = set()
 #: What a forked child must never close; see `Lifecycle.after_fork_in_child`.
 _inherited: List[object] = []
-#: Whether the fork under way holds `loading`.
-_fork_waits = False
+#: The locks that the fork under way holds.
+_held: List[Any] = []
 #: Whether the fork hooks are in place.
 _forks_watched = False
 #: Whether this process has looked for `multiprocessing`.
@@ -111,18 +115,19 @@ def _watch_forks() -> None:
 
 
 def _before_fork() -> None:
-    global _fork_waits  # noqa: PLW0603 - carried from one hook to the next
-    _fork_waits = loading.acquire(timeout=FORK_WAIT)
+    _held.extend(lock for lock in (loading, resolving) if lock.acquire(timeout=FORK_WAIT))
 
 
 def _after_fork_in_parent() -> None:
-    if _fork_waits:
-        loading.release()
+    while _held:
+        _held.pop().release()
 
 
 def _after_fork_in_child() -> None:
-    global loading, _multiprocessing_joined  # noqa: PLW0603 - the inherited lock may be in any state
-    loading = Lock()
+    # The inherited locks may be in any state.
+    global loading, resolving, _multiprocessing_joined  # noqa: PLW0603
+    loading, resolving = Lock(), Lock()
+    _held.clear()
     _multiprocessing_joined = False
     _kept.clear()
     for lifecycle in tuple(_lifecycles):

@@ -9,7 +9,9 @@ lifecycle's business; what the drain does there is the exporter's.
 from __future__ import annotations
 
 import math
-from threading import Lock, get_ident
+from threading import get_ident
+
+from .native import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

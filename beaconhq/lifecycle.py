@@ -10,11 +10,12 @@ still on their way.
 from __future__ import annotations
 
 import time
-from threading import Lock, get_ident
+from threading import get_ident
 
 from . import bridge, hooks
 from .errors import ClientClosed, HostUnavailable
 from .host import Host
+from .native import Lock
 from .queue import EventQueue
 
 TYPE_CHECKING = False

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import math
 import socket
+import time
 import weakref
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,7 +21,12 @@ from typing import Any, Awaitable, Callable, Coroutine, Optional
 
 import anyio
 
+from . import hooks
+from .native import threads_are_greenlets
 from .quiet import quiet
+
+#: Seconds between two looks of a greenlet that waits for the bridge.
+GREENLET_POLL = 0.005
 
 
 def new_future() -> Future[None]:
@@ -95,8 +102,14 @@ async def wait_for(future: Future[None], timeout: Optional[float]) -> bool:
 
 def wait_in_thread(future: Future[None], timeout: Optional[float]) -> bool:
     """Wait for a future, blocking this thread; False when `timeout` seconds ran out."""
-    done, _ = concurrent.futures.wait([future], timeout)
-    return bool(done)
+    if not threads_are_greenlets():
+        done, _ = concurrent.futures.wait([future], timeout)
+        return bool(done)
+    # A greenlet cannot be woken by a native thread without its hub: it looks now and then.
+    deadline = time.monotonic() + timeout if timeout is not None else math.inf
+    while not future.done() and time.monotonic() < deadline:
+        time.sleep(GREENLET_POLL)
+    return future.done()
 
 
 def running_loop() -> Optional[asyncio.AbstractEventLoop]:
@@ -206,7 +219,8 @@ class PrivateLoop(asyncio.SelectorEventLoop):
         flags: int = 0,
     ) -> list[Any]:
         """Look up a host name, blocking."""
-        return socket.getaddrinfo(host, port, family, type, proto, flags)
+        with hooks.resolving:
+            return socket.getaddrinfo(host, port, family, type, proto, flags)
 
 
 def run_private(main: Callable[[], Awaitable[None]]) -> None:

@@ -16,8 +16,9 @@ handler, a `__del__`). Everything else is done once per batch, under the lock.
 from __future__ import annotations
 
 from collections import deque
-from threading import Lock
 from typing import TYPE_CHECKING, cast
+
+from .native import Lock
 
 if TYPE_CHECKING:
     from typing import Callable, Deque, List, Union

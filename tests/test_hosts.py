@@ -484,7 +484,7 @@ def test_where_no_thread_can_be_started_events_wait_and_blocking_calls_deliver(
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("beaconhq.bridge._thread.start_new_thread", refuse)
+    monkeypatch.setattr("beaconhq.bridge.start_thread", refuse)
     transport = ScriptedTransport()
     client = make_client(transport=transport)
     for number in range(500):

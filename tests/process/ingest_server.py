@@ -48,6 +48,8 @@ class RecordingIngest:
         #: Connections accepted so far.
         self.connections = 0
         self.status = 202
+        #: Statuses of the next answers, before `status` applies.
+        self.statuses: List[int] = []
         #: Seconds between a POST and its answer.
         self.delay = 0.0
         #: "head" or "body": that part of the answer comes a byte at a time, for ever.
@@ -160,7 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
         if ingest.stopping.is_set():
             self.close_connection = True
             return
-        answer = f"HTTP/1.1 {ingest.status} Whatever\r\nContent-Length: 2\r\n".encode()
+        status = ingest.statuses.pop(0) if ingest.statuses else ingest.status
+        answer = f"HTTP/1.1 {status} Whatever\r\nContent-Length: 2\r\n".encode()
         if ingest.drip == "head":
             self._drip(answer + b"X-Long: ")
         elif ingest.drip == "body":
@@ -168,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(b"")
         else:
             self.wfile.write(answer + b"\r\n{}")
-            ingest.note_answer(post, ingest.status)
+            ingest.note_answer(post, status)
 
     def _drip(self, begin: bytes) -> None:
         self.close_connection = True

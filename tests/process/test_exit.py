@@ -288,6 +288,22 @@ class TestDelivery:
         assert run_script(script, ingest.url) == (0, reported * 2, "")
         assert ingest.paths == ["/1", "/2"]
 
+    def test_a_forgotten_client_whose_drain_has_ended(self, ingest: RecordingIngest) -> None:
+        """Its last POST failed, nothing refers to it, and yet it delivers at exit."""
+        ingest.statuses = [503]
+        script = """
+            import gc
+
+            with make() as client:
+                client.capture(event())
+            print(client.stats()["pending"], client.stats()["host"])
+            del client
+            gc.collect()
+        """
+        assert run_script(script, ingest.url) == (0, "1 None\n", "")
+        assert ingest.paths == ["/a", "/a"]
+        assert ingest.accepted_paths == ["/a"]
+
     def test_register_atexit_false_leaves_the_rest(self, ingest: RecordingIngest) -> None:
         script = """
             client = make(register_atexit=False)
@@ -418,6 +434,33 @@ class TestBadIngest:
         held, reported = self.held(script, ingest.url)
         assert held < at_most
         assert reported == ["ExportTimeout ", "ClientClosed 2"]
+
+    def test_a_flush_that_shutdown_cuts_short_is_not_tried_again(self, ingest: RecordingIngest) -> None:
+        """Even where its thread comes to it only when the drain has ended."""
+        ingest.answering.clear()
+        script = """
+            import threading, time
+            from beaconhq import loops
+
+            def wait_until_the_drain_has_ended(future, timeout):
+                done = wait_in_thread(future, timeout)
+                while threading.current_thread() is thread and client.stats()["host"]:
+                    time.sleep(0.01)
+                return done
+
+            wait_in_thread, loops.wait_in_thread = loops.wait_in_thread, wait_until_the_drain_has_ended
+            client = make(timeout=30, shutdown_timeout=0.5, register_atexit=False)
+            client.capture(event())
+            thread = threading.Thread(target=client.flush_sync)
+            thread.start()
+            while client.stats()["in_flight"] == 0:
+                time.sleep(0.01)
+            client.shutdown()
+            thread.join(10)
+            print(thread.is_alive(), client.stats()["pending"])
+        """
+        assert run_script(script, ingest.url) == (0, "False 1\n", "")
+        assert len(ingest.posts) == 1
 
     def test_a_transport_that_blocks(self) -> None:
         """A plain `send` cannot be cancelled; what it holds is reported as lost, too."""

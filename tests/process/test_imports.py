@@ -71,7 +71,7 @@ class TestLaterFlushes:
 class TestRequestPath:
     @pytest.mark.parametrize("hosted", [True, False], ids=["event_loop", "thread"])
     def test_a_request_imports_nothing(self, hosted: bool, ingest: RecordingIngest) -> None:
-        """The first request included: told by the audit event of an import on the loop's thread."""
+        """The first request included: told by the thread that looks for a module."""
         script = f"""
             import asyncio, threading
             from beaconhq import BeaconASGIMiddleware
@@ -93,14 +93,15 @@ class TestRequestPath:
                 await wrapped(scope, receive, send)
                 serving = False
 
-            def hook(name, args):
-                if name == "import" and serving and threading.get_ident() == loop_thread:
-                    print("imports", args[0])
+            class Watch:
+                def find_spec(self, name, path, target=None):
+                    if serving and threading.get_ident() == loop_thread:
+                        print("imports", name)
 
             async def main():
                 if {hosted}:
                     await client.__aenter__()
-                sys.addaudithook(hook)
+                sys.meta_path.insert(0, Watch())
                 for number in range(3):
                     await request(number)
                 await client.flush(20)

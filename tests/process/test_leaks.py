@@ -29,12 +29,16 @@ def tasks():
     except RuntimeError:
         return ()
 
+def refs(client):
+    alive = weakref.ref(client), weakref.ref(client._lifecycle)
+    return lambda: any(ref() is not None for ref in alive)
+
 def polls(before, clients):
     # The thread of a client that nobody waited for ends in its own time.
     deadline = time.monotonic() + 20
     while (left() != before or any(client() for client in clients)) and time.monotonic() < deadline:
         yield 0.02
-    print([now - then for now, then in zip(left(), before)], sum(client() is not None for client in clients))
+    print([now - then for now, then in zip(left(), before)], sum(client() for client in clients))
 
 def use_thirty(use):
     [use(make(batch_size=1, timeout=20)) for _ in range(30)]
@@ -52,22 +56,22 @@ async def use_thirty_here(use):
         await asyncio.sleep(seconds)
 """
 
-#: Each uses one client and returns a weak reference to it.
+#: Each uses one client and returns what tells whether anything of it is left.
 WAYS = {
     "never used": """
         def use(client):
-            return weakref.ref(client)
+            return refs(client)
     """,
     "entered and never used": """
         def use(client):
             with client:
-                return weakref.ref(client)
+                return refs(client)
     """,
     "with": """
         def use(client):
             with client:
                 client.capture(event())
-            return weakref.ref(client)
+            return refs(client)
     """,
     "shutdown": """
         def use(client):
@@ -75,29 +79,29 @@ WAYS = {
             client.flush_sync()
             client.shutdown()
             client.shutdown()
-            return weakref.ref(client)
+            return refs(client)
     """,
     "forgotten": """
         def use(client):
             client.capture(event())
-            return weakref.ref(client)
+            return refs(client)
     """,
     "forgotten after a flush": """
         def use(client):
             client.capture(event())
             client.flush_sync()
-            return weakref.ref(client)
+            return refs(client)
     """,
     "async with": """
         async def use(client):
             async with client:
                 client.capture(event())
-            return weakref.ref(client)
+            return refs(client)
     """,
     "async with, not awaited": """
         async def use(client):
             async with client:
-                return weakref.ref(client)
+                return refs(client)
     """,
     "async with, twice": """
         async def use(client):
@@ -105,13 +109,13 @@ WAYS = {
                 async with client:
                     client.capture(event())
                     await client.flush()
-            return weakref.ref(client)
+            return refs(client)
     """,
     "lifespan": """
         async def use(client):
             async with client.lifespan():
                 client.capture(event())
-            return weakref.ref(client)
+            return refs(client)
     """,
     "aclose of the bridge": """
         async def use(client):
@@ -119,14 +123,14 @@ WAYS = {
             await client.flush()
             await client.aclose()
             await client.aclose()
-            return weakref.ref(client)
+            return refs(client)
     """,
     "aclose inside async with": """
         async def use(client):
             async with client:
                 client.capture(event())
                 await client.aclose()
-            return weakref.ref(client)
+            return refs(client)
     """,
     "two loops": """
         def use(client):
@@ -136,7 +140,7 @@ WAYS = {
 
             asyncio.run(serve())
             asyncio.run(serve())
-            return weakref.ref(client)
+            return refs(client)
     """,
 }
 
@@ -162,14 +166,14 @@ class TestThirtyClients:
                     client.capture(event())
                 for client in clients:
                     client.shutdown()
-                return [weakref.ref(client) for client in clients]
+                return [refs(client) for client in clients]
 
             async def drains():
                 async with contextlib.AsyncExitStack() as stack:
                     clients = [await stack.enter_async_context(make()) for _ in range(30)]
                     for client in clients:
                         client.capture(event())
-                return [weakref.ref(client) for client in clients]
+                return [refs(client) for client in clients]
 
             import contextlib
             bridges() + asyncio.run(drains())
