@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from .host import Host
 
 
-def start(main: Callable[[], None]) -> bool:
+#: Seconds that a thread gets for its last steps, once the drain in it has ended.
+JOIN_TIMEOUT = 0.5
+
+
+def start(main: Callable[[], None], host: Host) -> bool:
     """
     Start the thread; False where no thread can be started (limits, interpreter exit).
 
@@ -34,17 +38,33 @@ def start(main: Callable[[], None]) -> bool:
     gevent the bare thread itself is the bridge, as a `Thread` would be a greenlet.
     """
     try:
-        start_thread(main if threads_are_greenlets() else lambda: _start_named(main))
+        start_thread(main if threads_are_greenlets() else lambda: _start_named(main, host))
     except RuntimeError:
         return False
     return True
 
 
-def _start_named(main: Callable[[], None]) -> None:
+def _start_named(main: Callable[[], None], host: Host) -> None:
+    thread = Thread(target=main, name="beaconhq-bridge", daemon=True)
     try:
-        Thread(target=main, name="beaconhq-bridge", daemon=True).start()
-    except RuntimeError:  # it was the last one before a limit, or the interpreter's exit
+        thread.start()
+    except RuntimeError:  # this one was the last before a limit, or before the interpreter's exit
         main()
+    else:
+        host.thread = thread
+
+
+def wait(host: Host, timeout: float) -> None:
+    """
+    Wait, blocking, until a drain has ended and its thread with it; at most `timeout` seconds.
+
+    The thread too, as a daemon thread that still runs while the interpreter takes itself
+    apart can crash it (Python 3.9: segmentation fault).
+    """
+    from . import loops
+
+    if loops.wait_in_thread(host.finished(), timeout) and host.thread is not None:
+        host.thread.join(JOIN_TIMEOUT)
 
 
 def run(make_exporter: Callable[[], Exporter], host: Host) -> None:

@@ -70,11 +70,12 @@ def _at_exit() -> None:
     sent from this thread, as no other can be started any more (3.12 and later).
     """
     now = time.monotonic()
-    leaving = [
-        (lifecycle, now + lifecycle.exit_timeout)
-        for lifecycle in tuple(_lifecycles)
-        if lifecycle.exit_timeout is not None
-    ]
+    leaving = []
+    for lifecycle in tuple(_lifecycles):
+        if lifecycle.exit_timeout is None:
+            lifecycle.leave_at_exit()
+        else:
+            leaving.append((lifecycle, now + lifecycle.exit_timeout))
     hosts = [lifecycle.begin_exit(deadline) for lifecycle, deadline in leaving]
     for (lifecycle, deadline), host in zip(leaving, hosts):
         lifecycle.finish_exit(host, deadline)

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from concurrent.futures import Future
+    from threading import Thread
     from typing import Literal, Optional
 
     from .loops import Wakeup
@@ -34,6 +35,8 @@ class Host:
         self.loop = loop
         #: The thread that runs the drain, once it is known.
         self.thread_id = get_ident() if loop is not None else 0
+        #: The bridge's thread, or None.
+        self.thread: Optional[Thread] = None
         #: How many times this event loop has entered the client and not left it.
         self.entered = 1
         #: Set by the drain for as long as it can be woken.

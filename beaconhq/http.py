@@ -101,7 +101,8 @@ class HttpTransport:
         is missing.
         """
         if self._client is None:
-            self._client = self._make_client()
+            with quiet():
+                self._client = self._make_client()
 
     def forget(self) -> object:
         """Let go of the client without closing it and return it: it is another process's or loop's."""

@@ -20,7 +20,6 @@ from .queue import EventQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from concurrent.futures import Future
     from typing import Callable, List, Optional, Tuple
 
     from .exporter import Exporter, Flush, FlushResult
@@ -111,7 +110,7 @@ class Lifecycle:
         """Under the lock: start the bridge; None where no thread can be started."""
         host = Host("thread")
         hooks.keep(self)
-        if not bridge.start(lambda: self._run_in_thread(host)):
+        if not bridge.start(lambda: self._run_in_thread(host), host):
             self._reporter.defer(HostUnavailable("no thread can be started; events wait for the exit hook"))
             self.queue.arm(self.queue.pending + RETRY_START_AFTER)
             return None
@@ -263,21 +262,19 @@ class Lifecycle:
         """Send what can be sent within `timeout` seconds, then end the drain."""
         from . import loops
 
-        finished = self._request_stop(timeout)
-        if finished is not None:
-            await loops.wait_for(finished, timeout + GRACE)
+        host = self._request_stop(timeout)
+        if host is not None:
+            await loops.wait_for(host.finished(), timeout + GRACE)
 
     def stop_sync(self, timeout: float) -> None:
         """Do the same, blocking; on the thread of the drain itself it only asks and returns."""
-        finished = self._request_stop(timeout)
-        if finished is None:
+        host = self._request_stop(timeout)
+        if host is None:
             self._run_here(timeout)
-        elif not self._is_host_thread():
-            from . import loops
+        elif host.thread_id != get_ident():
+            bridge.wait(host, timeout + GRACE)
 
-            loops.wait_in_thread(finished, timeout + GRACE)
-
-    def _request_stop(self, timeout: float) -> Optional[Future[None]]:
+    def _request_stop(self, timeout: float) -> Optional[Host]:
         """Ask the host to stop; with events left and no host, start one for them."""
         with self._lock:
             host = self._usable_host()
@@ -286,7 +283,7 @@ class Lifecycle:
             if host is None:
                 return None
             host.stop(time.monotonic() + timeout)
-        return host.finished()
+        return host
 
     def _usable_host(self) -> Optional[Host]:
         """Under the lock: the current host, unless its event loop is gone."""
@@ -294,10 +291,6 @@ class Lifecycle:
             self._recover()
             self._leave_to_next_host()
         return self._host
-
-    def _is_host_thread(self) -> bool:
-        host = self._host
-        return host is not None and host.thread_id == get_ident()
 
     def _run_here(self, timeout: float) -> None:
         """Drain in the calling thread: for code without a loop, where no thread can be started."""
@@ -332,9 +325,7 @@ class Lifecycle:
     def finish_exit(self, host: Optional[Host], deadline: float) -> None:
         """At interpreter exit: wait for the host that was asked, send the rest from here, and close."""
         if host is not None:
-            from . import loops
-
-            loops.wait_in_thread(host.finished(), max(0.0, deadline - time.monotonic()) + GRACE)
+            bridge.wait(host, max(0.0, deadline - time.monotonic()) + GRACE)
             host.abandoned = True  # where it still waits for its transport
         if host is None or not self.is_backing_off():  # else its last attempt has just failed
             self._run_here(max(0.0, deadline - time.monotonic()))
@@ -346,6 +337,14 @@ class Lifecycle:
         if lost:
             message = f"dropped {lost} event(s) that could not be delivered before the interpreter's exit"
             self._reporter.report(ClientClosed(message, count=lost))
+
+    def leave_at_exit(self) -> None:
+        """At interpreter exit, where nothing is to be delivered: let the bridge's thread end."""
+        self.closed = True
+        host = self._host
+        if host is not None and host.loop is None:  # its thread may not have begun to run
+            host.hand_over()
+            bridge.wait(host, GRACE)
 
     def after_fork_in_child(self) -> List[object]:
         """

@@ -305,11 +305,13 @@ class TestDelivery:
         assert ingest.accepted_paths == ["/a"]
 
     def test_register_atexit_false_leaves_the_rest(self, ingest: RecordingIngest) -> None:
+        """And does not crash Python 3.9 and 3.10, which it did now and then: hence five times."""
         script = """
             client = make(register_atexit=False)
             client.capture(event())
         """
-        assert run_script(script, ingest.url) == (0, "", "")
+        for _ in range(5):
+            assert run_script(script, ingest.url) == (0, "", "")
         assert ingest.paths == []
 
 
