@@ -421,7 +421,9 @@ class TestBadIngest:
     def at_most(self) -> float:
         """Return the bound, measured against an ingest that answers."""
         with RecordingIngest() as fast:
-            held, reported = self.held(self.SCRIPT, fast.url)
+            # With a budget that no busy machine uses up: this one must deliver.
+            generous = self.SCRIPT.replace(f"shutdown_timeout={BUDGET}", "shutdown_timeout=30")
+            held, reported = self.held(generous, fast.url)
         assert reported == []
         return held + BUDGET + EXCESS + NOISE
 
