@@ -54,6 +54,8 @@ class Lifecycle:
         self.queue = EventQueue(capacity, self._attend)
         self.queue.arm(1)  # nobody drains yet: the first capture starts the bridge
         self.closed = False
+        #: The exit hook has begun: captures are taken until `closed`, but start no thread.
+        self._exiting = False
         self._make_exporter = make_exporter
         self._exporter: Optional[Exporter] = None
         self._making = Lock()
@@ -97,6 +99,8 @@ class Lifecycle:
                 self._try_start_bridge(instead_of=host)
 
     def _try_start_bridge(self, instead_of: Optional[Host] = None) -> None:
+        if self._exiting:
+            return  # the exit hook sends it: a thread that starts this late can crash Python 3.9
         if not self._lock.acquire(False):
             return  # someone else is changing the host, perhaps the very code that we interrupt
         try:
@@ -314,6 +318,7 @@ class Lifecycle:
     def begin_exit(self, deadline: float) -> Optional[Host]:
         """At interpreter exit: ask a running host to stop by `deadline` (monotonic seconds)."""
         with self._lock:
+            self._exiting = True
             host = self._host
             if host is not None and host.loop is not None and not host.loop.is_running():
                 self._recover()

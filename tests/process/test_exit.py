@@ -241,6 +241,22 @@ class TestDelivery:
         assert run_script(script, ingest.url) == (0, "", "")
         assert ingest.paths == ["/first", "/second"]
 
+    def test_a_capture_while_the_drain_ends(self, ingest: RecordingIngest) -> None:
+        """It starts no thread, which may not live to see its first step; the exit hook sends it."""
+        script = """
+            def capture_and_end():
+                client.capture(event("/last"))
+                end()
+
+            client = make()
+            client.capture(event("/first"))
+            client.flush_sync(20)
+            host = client._lifecycle.host
+            end, host.end = host.end, capture_and_end
+        """
+        assert run_script(script, ingest.url) == (0, "", "")
+        assert ingest.paths == ["/first", "/last"]
+
     def test_two_clients(self, ingest: RecordingIngest) -> None:
         """Both are delivered, one from a bridge that is up and one that never had a host."""
         script = """
@@ -364,9 +380,9 @@ atexit.register(late)
             def work():
                 while True:
                     client.capture(event())
-                    time.sleep(0.0005)
+                    time.sleep(0.005)
 
-            client = make(shutdown_timeout=2)
+            client = make(shutdown_timeout=10)
             threading.Thread(target=work, daemon=True).start()
             time.sleep(0.2)
         """
