@@ -21,6 +21,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8787
 DEFAULT_REQUESTS = 600
 MAX_REQUESTS = 100_000
+DEFAULT_TIMEOUT = 10.0
+MAX_SECONDS = 3600
 
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
@@ -58,7 +60,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="beaconhq",
         description="Telemetry for Python web APIs: what runs beside the SDK.",
-        epilog="`beaconhq COMMAND --help` explains one command.",
+        epilog="""\
+no events?        beaconhq doctor
+no account?       beaconhq local, then start your app as it says
+just looking?     beaconhq demo
+
+`beaconhq COMMAND --help` explains one command, with examples.
+""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"beaconhq {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -151,6 +160,55 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return run(requests=arguments.requests, keep=arguments.keep)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, at most {MAX_SECONDS}")
+    return seconds
+
+
+def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--app",
+        metavar="MODULE:ATTR",
+        help="examine the client of this app; also a BeaconClient, or a factory: main:create_app()",
+    )
+    source.add_argument(
+        "--django",
+        nargs="?",
+        const="",
+        metavar="MODULE",
+        help="examine BEACON_CLIENT of Django's settings (default: DJANGO_SETTINGS_MODULE, if that is set)",
+    )
+    parser.add_argument(
+        "--send", action="store_true", help="post one event with the key, under the route /beaconhq-doctor"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="most time for importing the app, and for the network (default: %(default)g, each)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _run_doctor(arguments: argparse.Namespace) -> int:
+    from beaconhq.doctor.command import run
+
+    return run(
+        app=arguments.app,
+        django=arguments.django,
+        send=arguments.send,
+        timeout=arguments.timeout,
+        as_json=arguments.json,
+    )
+
+
 COMMANDS = (
     Command(
         name="local",
@@ -186,5 +244,28 @@ examples:
 """,
         add_arguments=_add_demo_arguments,
         run=_run_demo,
+    ),
+    Command(
+        name="doctor",
+        help="find out why no events arrive: key, URL, DNS, TLS, proxy",
+        description="""\
+Read the configuration as an app would, go the way to the ingest step by step, and say
+what is wrong and what to do about it. Without --app or --django it examines what
+BeaconClient.from_env() makes of BEACON_INGEST_KEY, BEACON_INGEST_URL, BEACON_ENABLED.
+
+It sends nothing but a GET without the key, unless --send is given: only a POST can tell
+whether the key is right. It never prints the key, and needs no extra.
+""",
+        epilog="""\
+examples:
+  beaconhq doctor
+  beaconhq doctor --send
+  beaconhq doctor --app main:app
+  beaconhq doctor --django mysite.settings --json
+
+exit code: 0 no fault, 1 a fault, 2 used wrongly
+""",
+        add_arguments=_add_doctor_arguments,
+        run=_run_doctor,
     ),
 )

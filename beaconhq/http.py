@@ -148,7 +148,7 @@ class HttpTransport:
         result: List[SendResult] = []
         try:
             with quiet(), anyio.move_on_after(self._timeout):
-                await self._post(await self._open(), body, headers, result)
+                await self._post(await self.open_client(), body, headers, result)
         except errors.ExportError as err:
             err.__context__ = None  # the foreign error holds the request, and so the key
             raise
@@ -156,7 +156,8 @@ class HttpTransport:
             raise errors.ExportTimeout(f"no answer from {self._url} within {self._timeout:g} s")
         return result[0]
 
-    async def _open(self) -> Any:
+    async def open_client(self) -> Any:
+        """Return the HTTP client, made on first use; raises `errors.TransportError`."""
         if self._client is None:
             try:
                 await anyio.to_thread.run_sync(self.prepare)
@@ -263,7 +264,7 @@ def _accepted_by(factory: ClientFactory, options: Dict[str, Any]) -> Dict[str, A
 
 def _system_text(error: BaseException) -> str:
     """Return the operating system's words for what is behind an error, if there are any."""
-    for cause in _causes(error, depth=6):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f" (certificate: {cause.verify_message})"
         if isinstance(cause, socket.gaierror):
@@ -273,10 +274,11 @@ def _system_text(error: BaseException) -> str:
     return ""
 
 
-def _causes(error: BaseException, depth: int) -> Iterator[BaseException]:
+def causes(error: BaseException, depth: int = 6) -> Iterator[BaseException]:
+    """Yield an error and what is behind it, `depth` steps deep."""
     yield error
     if depth:
         inner = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
         for cause in inner:
             if cause is not None:
-                yield from _causes(cause, depth - 1)
+                yield from causes(cause, depth - 1)

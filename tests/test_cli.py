@@ -62,6 +62,10 @@ class TestUsage:
             (["demo", "--requests", "0"], "argument --requests: must be 1 to 100000"),
             (["demo", "--requests", "100001"], "argument --requests: must be 1 to 100000"),
             (["demo", "--requests", "many"], "argument --requests: must be 1 to 100000"),
+            (["doctor", "--timeout", "0"], "argument --timeout: must be a number of seconds above 0"),
+            (["doctor", "--timeout", "nan"], "argument --timeout: must be a number of seconds above 0"),
+            (["doctor", "--timeout", "soon"], "argument --timeout: must be a number of seconds above 0"),
+            (["doctor", "--app", "a:b", "--django", "c"], "not allowed with argument --app"),
         ],
     )
     def test_wrong_use_is_exit_code_2_and_a_reason(
@@ -104,7 +108,7 @@ class TestProcess:
         assert done.stdout == run(str(Path(sys.executable).parent / "beaconhq"), "--help").stdout
 
     def test_the_command_line_alone_loads_no_extra(self) -> None:
-        """`beaconhq doctor` will run in production images, and `--help` is for everybody."""
+        """`beaconhq doctor` runs in production images, and `--help` is for everybody."""
         script = "import sys, beaconhq.cli as cli; cli.make_parser().format_help(); print(*sys.modules)"
         done = run(sys.executable, "-c", script)
         assert done.returncode == 0, done.stderr

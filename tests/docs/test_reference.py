@@ -14,6 +14,7 @@ import pytest
 import beaconhq
 from beaconhq import BeaconClient, client, errors
 from beaconhq.cli import make_parser
+from beaconhq.doctor.words import WORDS
 from beaconhq.integrations.asgi import BeaconASGIMiddleware
 from beaconhq.local.validation import check_event
 
@@ -42,7 +43,8 @@ def test_every_page_is_on_the_map() -> None:
     for page in (README, DOCS / "index.md"):
         prefix = "docs/" if page == README else ""
         linked = {link.split("#")[0] for link in Page(page).links}
-        assert {f"{prefix}{path.name}" for path in PAGES if path not in (README, DOCS / "index.md")} <= linked
+        pages = [path for path in PAGES if path not in (README, DOCS / "index.md")]
+        assert {f"{prefix}{path.relative_to(DOCS).as_posix()}" for path in pages} <= linked
 
 
 # -- options ----------------------------------------------------------------------------
@@ -267,6 +269,18 @@ def test_the_map_of_the_modules_has_them_all() -> None:
     real = {path.name for path in PACKAGE.glob("*.py")}
     real |= {path.name for path in PACKAGE.glob("integrations/*.py")}
     assert drawn == real
+
+
+def test_the_codes_of_the_doctor_are_those_of_its_words() -> None:
+    documented = {
+        row["code"]: set(row["level"].split(", "))
+        for row in Page(DOCS / "how-to" / "doctor.md").table("code", "level")
+    }
+    real: Dict[str, set[str]] = {}
+    for level, code, _, _ in WORDS.values():
+        real.setdefault(code, set()).add(level)
+    real["slow"].add("warning")  # from half of the time on
+    assert documented == real
 
 
 # -- what the code refers to ------------------------------------------------------------
