@@ -1,0 +1,49 @@
+"""
+The fixture and the switch of the pytest plugin, loaded where an ini option asks for one of them.
+
+The switch keeps a whole run from shipping, in two ways. `BEACON_ENABLED=0` disables what `from_env()` makes,
+here and in processes that the tests start, and needs no key. And `HttpTransport` delivers nowhere, whoever made
+the client and however: every POST of this package passes there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, List
+
+import pytest
+
+from beaconhq.client import ENV_ENABLED
+from beaconhq.transport import SendResult
+
+from .recording import RecordingClient
+
+
+class Fixtures:
+    """Registered with `beaconhq_fixture = true`."""
+
+    @pytest.fixture
+    def beacon(self) -> Iterator[RecordingClient]:
+        """Hand a client that records what it captures and ships nothing."""
+        client = RecordingClient()
+        yield client
+        client.shutdown()
+
+
+def keep_from_shipping() -> pytest.MonkeyPatch:
+    """Throw the switch (`beaconhq_disable = true`); `undo()` of what is returned throws it back."""
+    from beaconhq.http import HttpTransport  # loads asyncio
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv(ENV_ENABLED, "0")
+    patch.setattr(HttpTransport, "prepare", _open_nothing)
+    patch.setattr(HttpTransport, "send", _deliver_nowhere)
+    return patch
+
+
+def _open_nothing(_: Any) -> None:
+    """Make no HTTP client: nobody uses it."""
+
+
+async def _deliver_nowhere(_: Any, events: List[Any]) -> SendResult:  # noqa: ARG001 - the contract's
+    """Count as delivered, as a `dry_run` does."""
+    return SendResult(ok=True, status=200)
