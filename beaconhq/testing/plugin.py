@@ -2,8 +2,8 @@
 The fixture and the switch of the pytest plugin, loaded where an ini option asks for one of them.
 
 The switch keeps a whole run from shipping, in two ways. `BEACON_ENABLED=0` disables what `from_env()` makes,
-here and in processes that the tests start, and needs no key. And `HttpTransport` delivers nowhere, whoever made
-the client and however: every POST of this package passes there.
+here and in processes that the tests start, and needs no key. And `HttpTransport` delivers nowhere, whoever
+made the client and however: every POST of this package passes there.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ A block of Python is a complete program where a comment on the line above its fe
     <!-- test: run JOB /jobs/{id} 200; GET / 200 -->     run to its end; these events arrive (or none)
     <!-- test: serve GET /users/7 -> /users/{id} 200 caller; ... -->   serve `app`, send these requests
     <!-- test: serve table -->     the same, with the requests of the next table that has such a column
-    <!-- test: pytest -->          run as a test module
+    <!-- test: pytest -->          run as a test module; ini options may follow: pytest beaconhq_fixture=true
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def test_a_program_runs_and_its_events_arrive(block: Block, ingest: Ingest, tmp_
 @_marked("pytest")
 def test_a_test_passes(block: Block, ingest: Ingest, tmp_path: Path) -> None:
     module = _write(block, tmp_path, "test_block.py")
-    done = run(*PYTEST, str(module), **ingest.environment)
+    options = [part for option in block.argument.split() for part in ("-o", option)]
+    done = run(*PYTEST, *options, str(module), **ingest.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^[1-9][0-9]* passed in", done.stdout, re.MULTILINE)
     assert ingest.events() == []
