@@ -29,15 +29,20 @@ class Fixtures:
         client.shutdown()
 
 
-def keep_from_shipping() -> pytest.MonkeyPatch:
-    """Throw the switch (`beaconhq_disable = true`); `undo()` of what is returned throws it back."""
+def keep_from_shipping(config: pytest.Config) -> None:
+    """
+    Throw the switch (`beaconhq_disable = true`).
+
+    After the run the environment is what it was. The transport stays as it is then, for the rest of the
+    process: what a test captured last would leave at the interpreter's exit.
+    """
     from beaconhq.http import HttpTransport  # loads asyncio
 
+    HttpTransport.prepare = _open_nothing  # type: ignore[method-assign]
+    HttpTransport.send = _deliver_nowhere  # type: ignore[method-assign]
     patch = pytest.MonkeyPatch()
     patch.setenv(ENV_ENABLED, "0")
-    patch.setattr(HttpTransport, "prepare", _open_nothing)
-    patch.setattr(HttpTransport, "send", _deliver_nowhere)
-    return patch
+    config.add_cleanup(patch.undo)
 
 
 def _open_nothing(_: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Iterator
 
 import pytest
@@ -169,7 +170,9 @@ class TestFixture:
 
 
 class TestSwitch:
-    @pytest.mark.parametrize("options", ["", "flush_interval=0.05", "transport=HttpTransport({url!r}, 'k')"])
+    @pytest.mark.parametrize(
+        "options", ["flush_interval=600", "flush_interval=0.05", "transport=HttpTransport({url!r}, 'k')"]
+    )
     def test_nothing_ships(self, options: str, pytester: pytest.Pytester, ingest: RecordingIngest) -> None:
         """Not at import, in a test, at a flush, nor at exit."""
         pytester.makeini(DISABLE)
@@ -226,17 +229,21 @@ class TestSwitch:
         """)
         run(pytester).assert_outcomes(passed=1)
 
-    def test_it_is_thrown_back_after_the_run(self, pytester: pytest.Pytester) -> None:
-        """For those who call `pytest.main()` in a process that goes on."""
+    def test_after_the_run_nothing_ships_still(
+        self, pytester: pytest.Pytester, ingest: RecordingIngest
+    ) -> None:
+        """For those who call `pytest.main()` in a process that goes on; its exit delivers what is left."""
         pytester.makeini(DISABLE)
         pytester.makepyfile("def test_it():\n    pass")
-        script = (
-            "import os, pytest, beaconhq; before = beaconhq.HttpTransport.send; "
-            "assert pytest.main(['-q', '-p', 'no:cacheprovider']) == 0; "
-            "assert beaconhq.HttpTransport.send is before; assert 'BEACON_ENABLED' not in os.environ"
+        script = textwrap.dedent(SHIPPING.format(url=ingest.url, options="")) + (
+            "import os, pytest\n"
+            "assert pytest.main(['-q', '-p', 'no:cacheprovider']) == 0\n"
+            "assert 'BEACON_ENABLED' not in os.environ\n"
+            "client.capture(BeaconEvent(utc_now_iso(), 'GET', '/late', '/late', 200, 1))\n"
         )
         result = pytester.run(sys.executable, "-c", script, timeout=100)
         assert result.ret == 0, result.stderr.str()
+        assert "/late" not in ingest.paths
 
     def test_it_holds_in_the_workers_of_xdist(
         self, pytester: pytest.Pytester, ingest: RecordingIngest

@@ -33,7 +33,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if early_config.getini("beaconhq_disable"):
         from beaconhq.testing.plugin import keep_from_shipping
 
-        early_config.add_cleanup(keep_from_shipping().undo)
+        keep_from_shipping(early_config)
     if early_config.getini("beaconhq_fixture"):
         from beaconhq.testing.plugin import Fixtures
 
