@@ -232,14 +232,15 @@ def retry_after(headers: Mapping[str, str]) -> Optional[float]:
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:10])
-    when = _parse_date(value)
+    when = parse_date(value)
     if when is None:
         return None
-    now = _parse_date(headers.get("date", "")) or datetime.now(timezone.utc)
+    now = parse_date(headers.get("date", "")) or datetime.now(timezone.utc)
     return max(0.0, (when - now).total_seconds())
 
 
-def _parse_date(value: str) -> Optional[datetime]:
+def parse_date(value: str) -> Optional[datetime]:
+    """Return the time of an HTTP date with its zone, or None for what is none."""
     try:
         parsed = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -12,14 +12,13 @@ import os
 import re
 import socket
 import ssl
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 from beaconhq import answers, errors
 from beaconhq.answers import Verdict
-from beaconhq.http import causes
+from beaconhq.http import causes, parse_date
 
 from .words import say
 
@@ -126,6 +125,9 @@ def _explain_connection(attempt: Attempt, error: Exception) -> Finding:
 def _explain_tls(attempt: Attempt, error: ssl.SSLError) -> Finding:
     if isinstance(error, ssl.SSLCertVerificationError):
         entry = _CERTIFICATES.get(error.verify_code, "tls_certificate")
+        for name, value in _ca_variables():
+            if entry == "tls_unknown_ca" and not Path(value).exists():  # httpx 0.27 ignores it then
+                return say("ca_file", variable=name, value=value, what="does not exist")
         return say(entry, text=error.verify_message, **_fields(attempt))
     return say("tls", text=f" ({error.reason})" if error.reason else "", **_fields(attempt))
 
@@ -134,15 +136,19 @@ def _explain_client(cause: Optional[BaseException]) -> Finding:
     """Say why the HTTP client could not be made."""
     if isinstance(cause, ImportError):
         return say("proxy_socks", variables=", ".join(_set_variables()) or "by the client_factory")
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        value = os.environ.get(name)
-        if value and isinstance(cause, (OSError, ssl.SSLError)):
+    if isinstance(cause, (OSError, ssl.SSLError)):
+        for name, value in _ca_variables():
             what = "holds no certificates" if Path(value).exists() else "does not exist"
             return say("ca_file", variable=name, value=value, what=what)
     bad = [name for name in _set_variables() if not _is_proxy(os.environ[name])]
     if bad:
         return say("proxy_variable", variable=bad[0])
     return say("client", name=type(cause).__name__, variables=", ".join(PROXY_VARIABLES))
+
+
+def _ca_variables() -> List[Tuple[str, str]]:
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    return [(name, os.environ[name]) for name in names if os.environ.get(name)]
 
 
 def _refused_by_proxy(attempt: Attempt, text: str) -> Finding:
@@ -230,10 +236,8 @@ def _explain_send(error: Exception, budget: float) -> Finding:
 
 
 def _judge_clock(answer: Answer) -> List[Finding]:
-    try:
-        skew = answer.at - parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return []
+    theirs = parse_date(answer.headers.get("date", ""))
+    skew = 0.0 if theirs is None else answer.at - theirs.timestamp()
     if abs(skew) <= CLOCK_SKEW:
         return []
     return [say("clock", seconds=abs(skew), way="ahead of" if skew > 0 else "behind")]

@@ -131,9 +131,9 @@ async def _get(http: Any, found: Attempt, watch: _Watch) -> None:
         if watch.give_up() is None and found.steps:  # such as a proxy that answered, but refused
             found.steps[-1] = found.steps[-1]._replace(ok=False)
         return
-    at = (begun + time.time()) / 2
-    found.answer = Answer(response.status_code, response.headers, at)
-    watch.describe(f"{response.status_code} to a GET without the key")
+    ended = time.time()
+    found.answer = Answer(response.status_code, response.headers, (begun + ended) / 2)
+    watch.describe_answer(f"{response.status_code} to a GET without the key", ended - begun)
     with suppress(Exception):  # what follows the head says nothing
         await response.aclose()
 
@@ -142,14 +142,15 @@ async def _send(transport: Any, found: Attempt) -> None:
     event = BeaconEvent(utc_now_iso(), "GET", ROUTE, ROUTE, 200, 0, "beaconhq-doctor")
     batch = Batch([clean(event)])
     begun = time.monotonic()
-    results: List[SendResult] = []
+    results: List[Any] = []
     try:
         if inspect.iscoroutinefunction(transport.send):
-            results.append(await transport.send(batch))
+            results.append(transport.send(batch))
         else:
             await run_in_thread(lambda: results.append(transport.send(batch)))
-        found.sent = results[0]
-        detail = f"{found.sent.status}"
+        result: SendResult = await results[0] if inspect.isawaitable(results[0]) else results[0]
+        detail = f"{result.status}"
+        found.sent = result
     except Exception as err:  # noqa: BLE001 - a transport of the user's own may raise anything
         found.send_error = err
         detail = str(err) if isinstance(err, errors.ExportError) else type(err).__name__
@@ -203,7 +204,7 @@ class _Watch:
             elif step == "answer" and getattr(info.get("request"), "method", b"") == b"CONNECT":
                 step, detail = "proxy", f"CONNECT {self._found.host}:{self._found.port}"
             self._open[step] = (time.monotonic(), detail)
-        elif what in self._ENDS:
+        elif what in self._ENDS and self._open:
             self._end(info.get("return_value"))
 
     def _end(self, value: Any) -> None:
@@ -232,9 +233,13 @@ class _Watch:
             if self._found.answer is None:  # else a look-up of the send, which is one step
                 self._found.steps.append(Step(name, time.monotonic() - begun, ok, text))
 
-    def describe(self, detail: str) -> None:
-        """Say what the last step brought."""
-        self._found.steps[-1] = self._found.steps[-1]._replace(detail=detail)
+    def describe_answer(self, detail: str, seconds: float) -> None:
+        """Say what the answer was; `seconds` for an HTTP client that traces nothing."""
+        steps = self._found.steps
+        if steps and steps[-1].name == "answer":
+            steps[-1] = steps[-1]._replace(detail=detail)
+        else:
+            steps.append(Step("answer", seconds, True, detail))
 
     def give_up(self) -> Optional[str]:
         """Close what is under way, as failed; returns its name."""

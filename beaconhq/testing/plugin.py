@@ -38,8 +38,9 @@ def keep_from_shipping(config: pytest.Config) -> None:
     """
     from beaconhq.http import HttpTransport  # loads asyncio
 
-    HttpTransport.prepare = _open_nothing  # type: ignore[method-assign]
-    HttpTransport.send = _deliver_nowhere  # type: ignore[method-assign]
+    for_good = pytest.MonkeyPatch()
+    for_good.setattr(HttpTransport, "prepare", _open_nothing)
+    for_good.setattr(HttpTransport, "send", _deliver_nowhere)
     patch = pytest.MonkeyPatch()
     patch.setenv(ENV_ENABLED, "0")
     config.add_cleanup(patch.undo)

@@ -264,10 +264,13 @@ def test_plain_http_to_a_port_with_tls(examine: Examine, ca: trustme.CA) -> None
 @pytest.mark.parametrize(
     ("value", "reason"), [("/nosuch/ca.pem", "does not exist"), ("{empty}", "holds no certificates")]
 )
-def test_a_ca_file_that_cannot_be_used(value: str, reason: str, examine: Examine, tmp_path: Any) -> None:
+def test_a_ca_file_that_cannot_be_used(
+    value: str, reason: str, examine: Examine, ca: trustme.CA, tmp_path: Any
+) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("")
-    found = examine(**env("https://localhost:9", SSL_CERT_FILE=value.format(empty=empty)))
+    with serving(server_context(ca.issue_cert("localhost"))) as server:
+        found = examine(**env(server.url, SSL_CERT_FILE=value.format(empty=empty)))
     assert (found.code, found.codes()) == (1, ["ca_file"])
     assert "SSL_CERT_FILE" in found.finding("ca_file")
     assert reason in found.finding("ca_file")

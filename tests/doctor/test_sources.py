@@ -170,6 +170,28 @@ def test_a_transport_of_its_own_is_sent_through(examine: Examine, module: Module
     assert "secret text" not in found.text
 
 
+def test_a_client_factory_whose_client_traces_nothing(examine: Examine, module: Module) -> None:
+    source = (
+        "import httpx\nfrom beaconhq import BeaconClient\n"
+        "def make(**options):\n"
+        "    return httpx.AsyncClient(transport=httpx.MockTransport(lambda request: httpx.Response(405)))\n"
+        "beacon = BeaconClient('k', 'https://ingest.example', client_factory=make)"
+    )
+    found = examine("--app", f"{module(source)}:beacon")
+    assert (found.code, found.steps, found.failed) == (0, ["answer"], [])
+
+
+@pytest.mark.parametrize("body", ["return None", "return 202", "raise KeyError"])
+def test_a_transport_that_breaks_the_contract(body: str, examine: Examine, module: Module) -> None:
+    source = (
+        "from beaconhq import BeaconClient\n"
+        f"class Broken:\n    async def send(self, events):\n        {body}\n"
+        "beacon = BeaconClient('k', transport=Broken())"
+    )
+    found = examine("--app", f"{module(source)}:beacon", "--send")
+    assert (found.code, found.codes()) == (1, ["transport"])
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
