@@ -66,3 +66,17 @@ def torture(session: nox.Session) -> None:
     """Run what takes longer than `.ci/run` may."""
     session.install("-e", ".[dev]")
     session.run("pytest", "-m", "torture", "--timeout=1800", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def soak(session: nox.Session) -> None:
+    """Run an hour of faults in 3 minutes, in both hosts, and print what the processes hold."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "tests/soak", "-m", "soak", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def fleet(session: nox.Session) -> None:
+    """Simulate 10,000 clients and one ingest in virtual time; arguments as for `-- --help`."""
+    session.install("-e", ".[dev]")
+    session.run("python", "tests/benchmarks/fleet.py", *session.posargs)

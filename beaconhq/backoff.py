@@ -14,14 +14,17 @@ from typing import Callable, Optional
 MAX_DELAY = 60.0
 #: Longest `Retry-After` that is honoured, in seconds.
 MAX_RETRY_AFTER = 300.0
+#: The shortest that jitter makes a delay, in parts of its ceiling. With a half, the clients of a
+#: fleet came back closer together (docs/scale.md, "How wide the jitter is").
+SHORTEST = 0.25
 
 
 class Backoff:
     """
     Doubling delays with jitter: `first` seconds at most, then twice that, up to 60 s.
 
-    Each delay falls in the upper half of its ceiling, so that clients that failed
-    together come back spread out, and none comes back at once. `jitter` returns
+    Each delay is drawn from the upper three quarters of its ceiling, so that clients that
+    failed together come back spread out, and none comes back at once. `jitter` returns
     numbers in [0, 1).
     """
 
@@ -50,7 +53,7 @@ class Backoff:
             ceiling = max(MAX_DELAY, self._first)
             # 2**30 flush intervals are beyond any ceiling; the exponent must not overflow.
             delay = min(self._first * 2.0 ** min(self.failures, 30), ceiling)
-            self.until = now + delay * (0.5 + 0.5 * self._jitter())
+            self.until = now + delay * (SHORTEST + (1 - SHORTEST) * self._jitter())
             self.failures += 1
             self.firm = False
         if retry_after is not None and retry_after > 0:

@@ -22,8 +22,8 @@ def test_delays_double_up_to_a_minute() -> None:
     assert ceilings(5, 6) == [5, 10, 20, 40, 60, 60]
 
 
-def test_jitter_takes_at_most_half_of_a_delay() -> None:
-    assert ceilings(5, 3, jitter=0.0) == [2.5, 5, 10]
+def test_jitter_takes_at_most_three_quarters_of_a_delay() -> None:
+    assert ceilings(5, 4, jitter=0.0) == [1.2, 2.5, 5, 10]
 
 
 def test_a_first_delay_above_a_minute_stays() -> None:
@@ -40,14 +40,14 @@ def test_a_success_starts_over() -> None:
     backoff.reset()
     assert backoff.until < 0
     backoff.fail(100)
-    assert backoff.until == 102.5
+    assert backoff.until == 101.25
 
 
 def test_a_forced_attempt_does_not_lengthen_the_delay() -> None:
     backoff = Backoff(5, lambda: 0.0)
     backoff.fail(0)
     backoff.fail(1)
-    assert (backoff.until, backoff.failures) == (2.5, 1)
+    assert (backoff.until, backoff.failures) == (1.25, 1)
 
 
 @pytest.mark.parametrize(("asked", "delay"), [(7, 7), (1, 1), (300, 300), (4000, 300)])
@@ -67,4 +67,4 @@ def test_retry_after_is_spread_but_never_early() -> None:
 def test_retry_after_zero_means_the_usual_delay() -> None:
     backoff = Backoff(5, lambda: 0.0)
     backoff.fail(0, 0)
-    assert (backoff.until, backoff.firm) == (2.5, False)
+    assert (backoff.until, backoff.firm) == (1.25, False)
