@@ -228,7 +228,7 @@ def nothing_grew(usages: List[Usage], events: int) -> None:
     assert last.tasks <= first.tasks
     # Exact: one container that stays per POST would be hundreds.
     assert last.objects - first.objects <= 20
-    # Strings and numbers. Allocators and the frameworks' caches go on filling for a while, by some 100
+    # Strings and numbers. They go on growing for a while (docs/scale.md, "Soak"), by some 100
     # blocks a round and ever slower; one that stays per event would be four times this room.
     assert last.blocks - first.blocks <= max(500, events // 8)
     assert last.rss - first.rss <= 4 << 20
