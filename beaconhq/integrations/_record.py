@@ -18,6 +18,8 @@ from ..wire import UNMATCHED
 if TYPE_CHECKING:
     from ..client import BeaconClient, ConsumerResolver
 
+#: Where a scope or an environment names the exchanges of its request, one per client.
+EXCHANGES = "beaconhq.exchanges"
 #: Characters of an exception's text that are kept: the wire's limit, so that a huge text
 #: does not wait in the buffer.
 MAX_ERROR_TEXT = 8192

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, MutableMapping, Opti
 
 from ..consumer import current_caller
 from ._asgi_route import RouteReader
-from ._record import CLIENT_CLOSED_REQUEST, Exchange, Recorder, is_failure
+from ._record import CLIENT_CLOSED_REQUEST, EXCHANGES, Exchange, Recorder, is_failure
 
 if TYPE_CHECKING:
     from ..client import BeaconClient, ConsumerResolver
@@ -26,8 +26,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Where a scope names the exchanges of its request, one per client.
-SCOPE_KEY = "beaconhq"
 #: Messages that carry a body; the last two are extensions for sending files.
 _BODIES = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 _LIFESPAN_ENDS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed")
@@ -70,12 +68,12 @@ class BeaconASGIMiddleware:
         if kind == "lifespan":
             await _LifespanHost(self._client, receive, send).run(self.app, scope)
             return
-        others = scope.get(SCOPE_KEY, ())
+        others = scope.get(EXCHANGES, ())
         if kind != "http" or self._recorder.reports(others):
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(self._recorder, others, scope, receive, send)
-        scope[SCOPE_KEY] = (*others, exchange)
+        scope[EXCHANGES] = (*others, exchange)
         token = current_caller.set(exchange.caller)
         try:
             await self.app(scope, exchange.receive, exchange.send)

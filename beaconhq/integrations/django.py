@@ -33,14 +33,15 @@ from django.utils.module_loading import import_string
 
 from ..consumer import current_caller
 from ..wire import UNMATCHED
-from ._record import CLIENT_CLOSED_REQUEST, Exchange, Recorder, is_failure
+from ._record import CLIENT_CLOSED_REQUEST, EXCHANGES, Exchange, Recorder, is_failure
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
     from ..client import BeaconClient
 
-#: Where a request names the exchanges that it is part of, one per client.
+#: Where a request names its exchanges, one per client. No key in `META`, which is the
+#: environment under WSGI: Django's debug page shows it.
 REQUEST_KEY = "_beaconhq_exchanges"
 
 
@@ -107,11 +108,13 @@ class BeaconDjangoMiddleware:
             current_caller.reset(token)
 
     def _begin(self, request: HttpRequest) -> Optional[_Exchange]:
-        others: Tuple[_Exchange, ...] = getattr(request, REQUEST_KEY, ())
+        within: Tuple[_Exchange, ...] = getattr(request, REQUEST_KEY, ())
+        # Of what Django is mounted in: the scope under ASGI, the environment under WSGI.
+        others: Sequence[Exchange] = within or getattr(request, "scope", request.META).get(EXCHANGES, ())
         if self._recorder.reports(others):
             return None
         exchange = _Exchange(self._recorder, others, request)
-        setattr(request, REQUEST_KEY, (*others, exchange))
+        setattr(request, REQUEST_KEY, (*within, exchange))
         return exchange
 
 
@@ -215,7 +218,15 @@ def _watch(response: Any, exchange: _Exchange) -> None:
 
 def _watched(chunks: Iterator[bytes], response: Any, exchange: _Exchange) -> Iterator[bytes]:
     try:
-        yield from chunks
+        while True:
+            token = current_caller.set(exchange.caller)
+            try:
+                chunk = next(chunks)
+            finally:
+                current_caller.reset(token)
+            yield chunk
+    except StopIteration:
+        return
     except Exception as exc:
         exchange.exception = exc
         raise
@@ -227,8 +238,15 @@ async def _watched_async(
     chunks: AsyncIterator[bytes], response: Any, exchange: _Exchange
 ) -> AsyncIterator[bytes]:
     try:
-        async for chunk in chunks:
+        while True:
+            token = current_caller.set(exchange.caller)
+            try:
+                chunk = await chunks.__anext__()
+            finally:
+                current_caller.reset(token)
             yield chunk
+    except StopAsyncIteration:
+        return
     except Exception as exc:
         exchange.exception = exc
         raise

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from ..consumer import current_caller
 from ..wire import UNMATCHED
-from ._record import Exchange, Recorder, is_failure
+from ._record import EXCHANGES, Exchange, Recorder, is_failure
 
 if TYPE_CHECKING:
     from ..client import BeaconClient, ConsumerResolver
@@ -28,8 +28,8 @@ Environ = Dict[str, Any]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-#: Where an environment names the exchanges of its request, one per client.
-ENVIRON_KEY = "beaconhq.exchanges"
+#: What the route of a request ends in that no rule of a mounted application matched.
+_REST = "/<path:path>"
 
 
 def init_flask(
@@ -78,11 +78,11 @@ class BeaconFlask:
     def init_app(self, app: Flask) -> None:
         """Install on an application, before its first request."""
         app.wsgi_app = _Layer(app.wsgi_app, self._recorder)  # type: ignore[method-assign]
-        if ENVIRON_KEY not in app.extensions:  # once per application, for all of its clients
+        if EXCHANGES not in app.extensions:  # once per application, for all of its clients
             app.after_request(_answered)
             got_request_exception.connect(_raised, app)
-            app.extensions[ENVIRON_KEY] = []
-        app.extensions[ENVIRON_KEY].append(self)
+            app.extensions[EXCHANGES] = []
+        app.extensions[EXCHANGES].append(self)
 
 
 class _Layer:
@@ -93,15 +93,18 @@ class _Layer:
         self._recorder = recorder
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        others: Tuple[_Exchange, ...] = environ.get(ENVIRON_KEY, ())
+        within: Tuple[_Exchange, ...] = environ.get(EXCHANGES, ())
+        # a2wsgi mounts an application in an ASGI application and names that one's scope.
+        others: Sequence[Exchange] = within or environ.get("asgi.scope", _NOTHING).get(EXCHANGES, ())
         if self._recorder.reports(others):
             return self._wsgi_app(environ, start_response)
         exchange = _Exchange(self._recorder, others, environ)
-        environ[ENVIRON_KEY] = (*others, exchange)
+        environ[EXCHANGES] = (*within, exchange)
 
-        def start(status: str, *args: Any) -> Any:
-            exchange.status = status
-            return start_response(status, *args)
+        def start(status: str, *args: Any, **kwargs: Any) -> Any:
+            write = start_response(status, *args, **kwargs)
+            exchange.status = status  # not before, as it may be refused
+            return write
 
         token = current_caller.set(exchange.caller)
         try:
@@ -112,19 +115,25 @@ class _Layer:
             raise
         finally:
             current_caller.reset(token)
-        if exchange.complete:
+        # Servers take the length of a list for that of the answer.
+        if exchange.complete or isinstance(body, (list, tuple)):
             exchange.record()
             return body
         return _watch(body, exchange)
+
+
+_NOTHING: Environ = {}
 
 
 class _Exchange(Exchange):
     """What passes by the WSGI layer, and what Flask tells."""
 
     __slots__ = (
+        "_environ",
+        "_looked",
         "_method",
         "_mounted_at",
-        "_path",
+        "_url",
         "complete",
         "consumer",
         "exception",
@@ -135,13 +144,16 @@ class _Exchange(Exchange):
 
     def __init__(self, recorder: Recorder, others: Sequence[Exchange], environ: Environ) -> None:
         super().__init__(recorder, others)
-        self._method = environ.get("REQUEST_METHOD", "")
-        self._mounted_at = environ.get("SCRIPT_NAME", "")
-        self._path = _concrete_path(environ)
+        self._environ = environ
+        # Now, as dispatchers and other middleware rewrite the environment.
+        self._method: str = environ.get("REQUEST_METHOD", "")
+        self._mounted_at: str = environ.get("SCRIPT_NAME", "")
+        self._url = _url(environ)
         self.status = ""
         self.route = UNMATCHED
         self.consumer: Optional[str] = None
         self.exception: Optional[BaseException] = None
+        self._looked = False
         #: Whether the body was complete when the application returned, so not a stream.
         self.complete = False
         #: Whether the body is a file that the server may send by itself.
@@ -149,26 +161,42 @@ class _Exchange(Exchange):
 
     def look(self, of: Request) -> None:
         """Note what Flask knows while the request's context is there."""
+        self._looked = True
         self.consumer = self.recorder.consumer(of, self.caller)
-        route = self.recorder.route(of)
-        # Below a dispatcher that mounted the application somewhere.
-        prefix = of.environ.get("SCRIPT_NAME", "")[len(self._mounted_at) :]
-        self.route = route if route == UNMATCHED else prefix + route
+        self.route = self.recorder.route(of)
+        mounted_at = of.environ.get("SCRIPT_NAME", "")
+        # Below a dispatcher that mounted the application somewhere. Other middleware than a
+        # dispatcher changes the URL: a proxy's prefix is no part of the route.
+        if mounted_at != self._mounted_at and _url(of.environ) == self._url:
+            prefix = mounted_at[len(self._mounted_at) :]
+            self.route = prefix + (_REST if self.route == UNMATCHED else self.route)
 
     def record(self) -> None:
         """Record the request, once, as complete now."""
         if self.recorded:
             return
         self.recorded = True
-        exception, self.exception = self.exception, None  # it holds frames, and they the environment
-        status = int(self.status[:3]) if self.status[:3].isdigit() else 500
         duration = perf_counter() - self.started_at
-        failure = exception if is_failure(exception) else None
-        self.recorder.capture(self._method, self._path, self.route, status, failure, duration, self.consumer)
+        environ, self._environ = self._environ, _NOTHING  # which refers to this
+        if not self._looked:  # Flask was not asked: middleware inside ours answered, or a foreign mount
+            self.look(Request(environ))
+        # What was named in a stream came after the look.
+        consumer = self.caller.consumer if self.caller.consumer is not None else self.consumer
+        status = int(self.status[:3]) if self.status[:3].isdigit() else 500
+        exception, self.exception = self.exception, None  # it holds frames, and they the environment
+        failure = exception if _is_failure(exception, status) else None
+        path = _text(self._url)
+        self.recorder.capture(self._method, path, self.route, status, failure, duration, consumer)
+
+
+def _is_failure(exception: Optional[BaseException], status: int) -> bool:
+    """Whether an exception is a failure, not an answer: extensions send the signal for a 404 too."""
+    answer = isinstance(exception, HTTPException) and exception.code == status < 500
+    return not answer and is_failure(exception)
 
 
 def _answered(response: Response) -> Response:
-    for exchange in request.environ.get(ENVIRON_KEY, ()):
+    for exchange in request.environ.get(EXCHANGES, ()):
         exchange.look(request)
         # Flask's own errors and redirects come as a stream, of a length that is known.
         exchange.complete = not response.is_streamed or (
@@ -179,7 +207,7 @@ def _answered(response: Response) -> Response:
 
 
 def _raised(_: Flask, exception: BaseException, **__: Any) -> None:
-    for exchange in request.environ.get(ENVIRON_KEY, ()):
+    for exchange in request.environ.get(EXCHANGES, ()):
         exchange.exception = exception
         exchange.look(request)
 
@@ -189,8 +217,10 @@ def _read_route(of: Request) -> str:
     if of.url_rule is not None:
         return of.url_rule.rule
     refused = of.routing_exception
+    if not isinstance(refused, MethodNotAllowed) or not refused.valid_methods:
+        return UNMATCHED
     adapter = current_app.create_url_adapter(of)
-    if not isinstance(refused, MethodNotAllowed) or not refused.valid_methods or adapter is None:
+    if adapter is None:
         return UNMATCHED
     try:
         rule, _ = adapter.match(method=next(iter(refused.valid_methods)), return_rule=True)
@@ -199,10 +229,14 @@ def _read_route(of: Request) -> str:
     return rule.rule
 
 
-def _concrete_path(environ: Environ) -> str:
-    """Return the path, mount point included, as text; PEP 3333 has its bytes as latin-1."""
-    raw: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return raw if raw.isascii() else raw.encode("latin-1", "replace").decode("utf-8", "replace")
+def _url(environ: Environ) -> str:
+    """Return the path with the mount point, as PEP 3333 has it: bytes as latin-1."""
+    url: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return url
+
+
+def _text(url: str) -> str:
+    return url if url.isascii() else url.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 # -- bodies that are not complete yet ---------------------------------------------------
@@ -245,12 +279,16 @@ class _WatchedBody:
         return self
 
     def __next__(self) -> bytes:
+        exchange = self._exchange
+        token = current_caller.set(exchange.caller)
         try:
             return next(self._chunks)
         except StopIteration:
-            self._exchange.record()
+            exchange.record()
             raise
         except BaseException as exc:
-            self._exchange.exception = exc
-            self._exchange.record()
+            exchange.exception = exc
+            exchange.record()
             raise
+        finally:
+            current_caller.reset(token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 from urllib.parse import unquote_to_bytes
 
@@ -39,8 +40,12 @@ def environ_of(request: Request) -> Environ:
     return environ
 
 
-def serve_wsgi(app: WSGIApp, environ: Environ) -> Answer:
-    """Serve one request as a server does: exhaust the body, then close it."""
+def serve_wsgi(app: WSGIApp, environ: Environ, leaves: str = "") -> Answer:
+    """
+    Serve one request as a server does: exhaust the body, then close it.
+
+    A client that `leaves` is found out by writing: the first chunk fails, or the second.
+    """
     started: List[Tuple[int, List[Tuple[str, str]]]] = []
 
     def start_response(status: str, headers: List[Tuple[str, str]], exc_info: Any = None) -> Any:
@@ -51,13 +56,15 @@ def serve_wsgi(app: WSGIApp, environ: Environ) -> Answer:
     body: Iterable[bytes] = ()
     try:
         body = app(environ, start_response)
-        chunks.extend(body)
+        chunks.extend(islice(body, {"before": 1, "during": 2}.get(leaves)))
     except Exception as exc:  # noqa: BLE001 - as a server does
         exception = exc
     finally:
         close = getattr(body, "close", None)
         if close is not None:
             close()
+    if leaves:
+        chunks.clear()
     status, headers = started[-1] if started else (500, [])
     return Answer(status, headers, b"".join(chunks), exception)
 
@@ -65,6 +72,6 @@ def serve_wsgi(app: WSGIApp, environ: Environ) -> Answer:
 def wsgi_caller(app: WSGIApp) -> Call:
     async def call(request: Request) -> Answer:
         # In a thread without an event loop, as WSGI servers have it.
-        return await anyio.to_thread.run_sync(serve_wsgi, app, environ_of(request))
+        return await anyio.to_thread.run_sync(serve_wsgi, app, environ_of(request), request.leaves)
 
     return call
