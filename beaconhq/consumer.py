@@ -10,6 +10,7 @@ from contextvars import ContextVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextvars import Token
     from typing import Optional
 
 
@@ -37,3 +38,11 @@ def set_consumer(consumer: object) -> None:
     caller = current_caller.get()
     if caller is not None:
         caller.consumer = None if consumer is None else str(consumer)
+
+
+def leave(token: Token[Optional[Caller]]) -> None:
+    """Take back what `current_caller.set` did; nothing where a coroutine is closed from another context."""
+    try:  # noqa: SIM105 - `suppress` takes 0.2 us of each request
+        current_caller.reset(token)
+    except ValueError:
+        pass

@@ -13,7 +13,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, MutableMapping, Optional, Sequence
 
-from ..consumer import current_caller
+from ..consumer import current_caller, leave
 from ._asgi_route import RouteReader
 from ._record import CLIENT_CLOSED_REQUEST, EXCHANGES, Exchange, Recorder, is_failure
 
@@ -81,7 +81,7 @@ class BeaconASGIMiddleware:
             exchange.finish(exc)
             raise
         finally:
-            current_caller.reset(token)
+            leave(token)
         exchange.finish(None)
 
     def _read_header(self, scope: Scope) -> Optional[str]:

@@ -31,7 +31,7 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.core.signals import got_request_exception
 from django.utils.module_loading import import_string
 
-from ..consumer import current_caller
+from ..consumer import current_caller, leave
 from ..wire import UNMATCHED
 from ._record import CLIENT_CLOSED_REQUEST, EXCHANGES, Exchange, Recorder, is_failure
 
@@ -95,7 +95,7 @@ class BeaconDjangoMiddleware:
             exchange.failed(exc)
             raise
         finally:
-            current_caller.reset(token)
+            leave(token)
 
     async def _serve_async(self, request: HttpRequest, exchange: _Exchange) -> HttpResponseBase:
         token = current_caller.set(exchange.caller)
@@ -105,7 +105,7 @@ class BeaconDjangoMiddleware:
             exchange.failed(exc)
             raise
         finally:
-            current_caller.reset(token)
+            leave(token)
 
     def _begin(self, request: HttpRequest) -> Optional[_Exchange]:
         within: Tuple[_Exchange, ...] = getattr(request, REQUEST_KEY, ())
@@ -223,7 +223,7 @@ def _watched(chunks: Iterator[bytes], response: Any, exchange: _Exchange) -> Ite
             try:
                 chunk = next(chunks)
             finally:
-                current_caller.reset(token)
+                leave(token)
             yield chunk
     except StopIteration:
         return
@@ -243,7 +243,7 @@ async def _watched_async(
             try:
                 chunk = await chunks.__anext__()
             finally:
-                current_caller.reset(token)
+                leave(token)
             yield chunk
     except StopAsyncIteration:
         return

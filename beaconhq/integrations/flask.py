@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, Optio
 from flask import Flask, Request, Response, current_app, got_request_exception, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from ..consumer import current_caller
+from ..consumer import current_caller, leave
 from ..wire import UNMATCHED
 from ._record import EXCHANGES, Exchange, Recorder, is_failure
 
@@ -114,7 +114,7 @@ class _Layer:
             exchange.record()
             raise
         finally:
-            current_caller.reset(token)
+            leave(token)
         # Servers take the length of a list for that of the answer.
         if exchange.complete or isinstance(body, (list, tuple)):
             exchange.record()
@@ -291,4 +291,4 @@ class _WatchedBody:
             exchange.record()
             raise
         finally:
-            current_caller.reset(token)
+            leave(token)

@@ -21,8 +21,8 @@ Flask and Django (under WSGI and under ASGI), is asked each of the requests belo
 the event must be the one in the table, and the answer the same as without. FastAPI and Starlette are asked
 twice: with `add_middleware`, and wrapped from outside.
 
-The tests that hold this are in `tests/integrations/test_conformance.py`. This page is written from their table
-by `python -m tests.integrations.conformance_page`, and a test fails where it is out of date.
+The tests that hold this are in `tests/integrations/test_conformance.py`. This page is written from their
+table by `python -m tests.integrations.conformance_page`, and a test fails where it is out of date.
 
 Parameters of routes stand here as FastAPI and Starlette show them, `/items/{item_id}`. Flask and Django show
 `/items/<item_id>`: a template is reported as its framework writes it, without Starlette's convertors.
@@ -37,9 +37,9 @@ This is all in which the event is not the same everywhere.
 DIFFERENCES
 Two more things are outside of what an adapter can see:
 
-- A Django middleware sees the requests that Django has accepted. Where the client leaves during the upload, or
-  Django refuses the request by itself (a head that is no text, a body that is too large, under ASGI), there is
-  no request and no event.
+- A Django middleware sees the requests that Django has accepted. Where the client leaves during the upload,
+  or Django refuses the request by itself (a head that is no text, a body that is too large, under ASGI),
+  there is no request and no event.
 - What another middleware, outside of ours, answers is not seen, in any framework.
 """
 

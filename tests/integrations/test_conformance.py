@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
 import pytest
 
+from beaconhq import BeaconClient
+from beaconhq.integrations._record import Recorder
+
 from . import django_app, flask_app, frameworks
-from .conformance import CASES, DIFFERENCES, Answer, Case, Difference, Framework
+from .conformance import CASES, DIFFERENCES, Answer, Case, Difference, Framework, Request
 
 if TYPE_CHECKING:
     from .conftest import Probe
@@ -62,6 +65,31 @@ async def test_the_client_gets_the_same_answer_with_and_without_the_adapter(
     bare = await framework.build()(case.request)
     observed = await framework.build(probe.configure(**case.client), **case.adapter)(case.request)
     assert _comparable(observed) == _comparable(bare)
+
+
+@pytest.mark.parametrize("path", ["/", "/boom", "/stream", "/broken-stream", "/nowhere"])
+@pytest.mark.parametrize("broken", ["capture", "template", "consumer"])
+@every_framework
+async def test_whatever_fails_in_the_sdk_the_answer_is_the_same(
+    framework: Framework, broken: str, path: str, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        failed.append(broken)
+        raise RuntimeError("ours")
+
+    failed: List[str] = []
+    make: Any = Recorder.__init__
+    if broken == "template":
+        monkeypatch.setattr(Recorder, "__init__", lambda self, *args: make(self, *args[:-1], fail))
+    elif broken == "consumer":
+        monkeypatch.setattr(Recorder, "__init__", lambda self, *args: make(self, *args[:-2], fail, args[-1]))
+    else:
+        monkeypatch.setattr(BeaconClient, "capture", fail)
+    request = Request("GET", path)
+    bare = await framework.build()(request)
+    observed = await framework.build(probe.client, consumer_header="x-api-key")(request)
+    assert _comparable(observed) == _comparable(bare)
+    assert failed
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda each: "-".join(each.frameworks))

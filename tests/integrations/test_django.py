@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
+import time
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Iterator, List, Optional, Tuple
 
+import httpx
 import pytest
 from django.conf import settings
-from django.core import checks
+from django.core import checks, signals
 from django.core.exceptions import MiddlewareNotUsed, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
-from django.test import override_settings
+from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path, re_path
+from fastapi import FastAPI
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from beaconhq import set_consumer
 from beaconhq.integrations import django as adapter
+from beaconhq.integrations.asgi import BeaconASGIMiddleware
+from beaconhq.integrations.flask import init_flask
 
-from .conformance import Request
+from .conformance import PAUSE, Call, Request
 from .django_app import OURS, django_settings
 from .frameworks import asgi_caller
 from .wsgi_server import environ_of, serve_wsgi, wsgi_caller
@@ -70,13 +78,26 @@ urlpatterns = [
 ]
 
 
+def urls(view: Callable[[HttpRequest], Any]) -> Any:
+    """Make a URL configuration of one view at the root."""
+
+    class Urls:
+        urlpatterns = [path("", view)]  # noqa: RUF012 - as Django wants it
+
+    return Urls
+
+
+def caller(kind: str) -> Call:
+    """Make a handler with the settings of now."""
+    return wsgi_caller(WSGIHandler()) if kind == "wsgi" else asgi_caller(ASGIHandler())
+
+
 async def observe(
     probe: Probe, kind: str, request: Request, more: Optional[Dict[str, Any]] = None, **options: Any
 ) -> Event:
     """Serve one request with this module's URLs and return its event."""
     with override_settings(ROOT_URLCONF=__name__, **(more or {})), django_settings(probe.client, **options):
-        call = wsgi_caller(WSGIHandler()) if kind == "wsgi" else asgi_caller(ASGIHandler())
-        await call(request)
+        await caller(kind)(request)
     return await probe.event()
 
 
@@ -180,10 +201,7 @@ async def test_under_asgi_it_takes_no_thread_and_views_run_at_the_same_time(prob
         await asyncio.wait_for(both.wait(), 10)
         return HttpResponse()
 
-    class Urls:
-        urlpatterns = [path("", view)]  # noqa: RUF012 - as Django wants it
-
-    with override_settings(ROOT_URLCONF=Urls, MIDDLEWARE=[OURS], BEACON_CLIENT=probe.client):
+    with override_settings(ROOT_URLCONF=urls(view), MIDDLEWARE=[OURS], BEACON_CLIENT=probe.client):
         call = asgi_caller(ASGIHandler())
         await asyncio.gather(call(Request("GET", "/")), call(Request("GET", "/")))
     assert set(threads) == {threading.get_ident()}
@@ -253,3 +271,172 @@ def test_the_application_may_be_listed_among_the_installed() -> None:
 def test_serving_goes_through_the_handler(probe: Probe) -> None:
     with override_settings(ROOT_URLCONF=__name__), django_settings(probe.client):
         assert serve_wsgi(WSGIHandler(), environ_of(Request("GET", "/users/7/"))).body == b"ok"
+
+
+# -- what is as it is without us --------------------------------------------------------
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody")
+
+
+async def _in_context(request: HttpRequest) -> HttpResponse:
+    seen = variable.get()
+    await asyncio.sleep(0)
+    variable.set("the view")
+    return HttpResponse(seen)
+
+
+async def test_context_variables_reach_an_async_view_and_come_back(probe: Probe) -> None:
+    async def serve() -> Tuple[bytes, str]:
+        variable.set("the server")
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            body = (await client.get("/")).content
+        return body, variable.get()
+
+    with override_settings(ROOT_URLCONF=urls(_in_context), MIDDLEWARE=[OURS], BEACON_CLIENT=probe.client):
+        transport = httpx.ASGITransport(ASGIHandler())
+        # A task of its own, so that nothing stays behind in that of the test.
+        assert await asyncio.create_task(serve()) == (b"the server", "the view")
+
+
+def sync_only(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Make a middleware as they were before Django 3.1."""
+    return lambda request: get_response(request)  # noqa: PLW0108 - a plain function
+
+
+SYNC = f"{__name__}.sync_only"
+
+
+@pytest.mark.parametrize("middleware", [[SYNC, OURS], [OURS, SYNC], [SYNC, OURS, SYNC]])
+@pytest.mark.parametrize("at", ["/named", "/named-sync", "/boom"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_sync_middleware_may_stand_around(
+    probe: Probe, kind: str, at: str, middleware: List[str]
+) -> None:
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=middleware, BEACON_CLIENT=probe.client):
+        await caller(kind)(Request("GET", at))
+    event = await probe.event()
+    boom = at == "/boom"
+    assert (event["route"], event["status"]) == (at, 500 if boom else 200)
+    assert (event["consumer"], event["error"]) == ((None, "RuntimeError: boom") if boom else ("acme", None))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_without_a_client_django_serves_as_if_it_were_not_listed(kind: str) -> None:
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[OURS], BEACON_CLIENT=None):
+        answer = await caller(kind)(Request("GET", "/users/7/"))
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_debug_page_shows_nothing_of_the_request_that_is_ours(probe: Probe, kind: str) -> None:
+    with override_settings(ROOT_URLCONF=__name__, DEBUG=True), django_settings(probe.client):
+        answer = await caller(kind)(Request("GET", "/boom"))
+    assert b"RuntimeError" in answer.body
+    assert b"beaconhq.exchanges" not in answer.body
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_signals_come_in_the_same_order(probe: Probe, kind: str) -> None:
+    def serve_with(client: Optional[BeaconClient]) -> Any:
+        with override_settings(ROOT_URLCONF=__name__), django_settings(client):
+            return caller(kind)
+
+    seen: List[str] = []
+    receivers = {
+        name: (lambda name=name, **_: seen.append(name))
+        for name in ("request_started", "got_request_exception", "request_finished")
+    }
+    for name, receiver in receivers.items():
+        getattr(signals, name).connect(receiver)
+    try:
+        for at in ("/users/7/", "/boom", "/unread"):
+            runs = []
+            for client in (None, probe.client):
+                seen.clear()
+                await serve_with(client)(Request("GET", at))
+                runs.append(list(seen))
+            assert runs[0] == runs[1], at
+    finally:
+        for name, receiver in receivers.items():
+            getattr(signals, name).disconnect(receiver)
+    assert len(await probe.events()) == 3
+
+
+# -- streams of the other kind ----------------------------------------------------------
+
+
+async def _letters() -> AsyncIterator[bytes]:
+    for letter in (b"a", b"b"):
+        await asyncio.sleep(PAUSE)
+        set_consumer("streamed")
+        yield letter
+
+
+def _letters_sync() -> Iterator[bytes]:
+    for letter in (b"a", b"b"):
+        time.sleep(PAUSE)
+        set_consumer("streamed")
+        yield letter
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+@pytest.mark.parametrize("chunks", [_letters, _letters_sync])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_of_either_kind_lasts_to_its_last_byte(probe: Probe, kind: str, chunks: Any) -> None:
+    """Django itself consumes the kind that is not its server's, with a warning."""
+    view = urls(lambda request: StreamingHttpResponse(chunks()))
+    with override_settings(ROOT_URLCONF=view, MIDDLEWARE=[OURS], BEACON_CLIENT=probe.client):
+        answer = await caller(kind)(Request("GET", "/"))
+    event = await probe.event()
+    assert (answer.body, event["status"], event["consumer"]) == (b"ab", 200, "streamed")
+    assert event["duration_ms"] >= 2 * PAUSE * 1000 - 1
+
+
+# -- mounted in others, and asked by Django's own clients -------------------------------
+
+
+async def test_below_an_asgi_application_the_outermost_reports(probe: Probe) -> None:
+    outer = FastAPI()
+    with override_settings(ROOT_URLCONF=__name__), django_settings(probe.client):
+        outer.mount("/django", ASGIHandler())
+        outer.add_middleware(BeaconASGIMiddleware, client=probe.client)
+        answer = await asgi_caller(outer)(Request("GET", "/django/named"))
+    assert answer.status == 200
+    event = await probe.event()
+    assert (event["route"], event["consumer"]) == ("/django/{path}", "acme")
+
+
+async def test_two_clients_around_and_in_django_report_once_each(
+    probe: Probe, make_client: Callable[..., BeaconClient]
+) -> None:
+    other, outer = make_client(dry_run=True), FastAPI()
+    with override_settings(ROOT_URLCONF=__name__), django_settings(probe.client):
+        outer.mount("/django", ASGIHandler())
+        outer.add_middleware(BeaconASGIMiddleware, client=other)
+        for at in ("/django/named", "/django/boom"):
+            await asgi_caller(outer)(Request("GET", at))
+    await other.flush()
+    inner = await probe.events()
+    assert [event["route"] for event in inner] == ["/named", "/boom"]
+    assert [event["error"] for event in inner] == [None, "RuntimeError: boom"]
+    events = other.transport.sent_events  # type: ignore[attr-defined]
+    assert [event["consumer"] for event in events] == ["acme", None]
+
+
+async def test_below_a_flask_application_the_outermost_reports(probe: Probe) -> None:
+    outer = Flask("outer")
+    with override_settings(ROOT_URLCONF=__name__), django_settings(probe.client):
+        mounted = DispatcherMiddleware(outer.wsgi_app, {"/django": WSGIHandler()})
+        outer.wsgi_app = mounted  # type: ignore[method-assign]
+        init_flask(outer, probe.client)
+        await wsgi_caller(outer)(Request("GET", "/django/named"))
+    event = await probe.event()
+    assert (event["route"], event["consumer"]) == ("/django/<path:path>", "acme")
+
+
+async def test_the_test_clients_of_django_give_events(probe: Probe) -> None:
+    with override_settings(ROOT_URLCONF=__name__), django_settings(probe.client):
+        with pytest.raises(RuntimeError, match="boom"):
+            await asyncio.get_running_loop().run_in_executor(None, Client().get, "/boom")
+        await AsyncClient().get("/users/7/")
+    assert [event["route"] for event in await probe.events()] == ["/boom", "/users/<int:pk>/"]

@@ -7,12 +7,17 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from django.test import RequestFactory, override_settings
 from fastapi import Depends, FastAPI
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from beaconhq import set_consumer
 from beaconhq.integrations.asgi import BeaconASGIMiddleware
+from beaconhq.integrations.django import BeaconDjangoMiddleware
 
-from .asgi_server import ASGIApp, Receive, Send, serve
+from . import django_app  # noqa: F401 - configures Django
+from .asgi_server import ASGIApp, Receive, Send, http_scope, serve
+from .conftest import tolerate_old_starlette
 
 if TYPE_CHECKING:
     from beaconhq import BeaconClient
@@ -115,6 +120,35 @@ async def test_the_caller_s_context_is_as_it_was(probe: Probe) -> None:
     before = dict(contextvars.copy_context())
     await probe.serve(app)
     assert dict(contextvars.copy_context()) == before
+
+
+@pytest.mark.parametrize("kind", ["asgi", "django"])
+async def test_a_request_that_is_closed_from_another_context_ends_quietly(probe: Probe, kind: str) -> None:
+    """As the garbage collector closes it, or a loop that is taken apart."""
+
+    async def wait(*_: Any) -> Any:
+        await asyncio.sleep(60)
+
+    if kind == "asgi":
+        coroutine = BeaconASGIMiddleware(wait, probe.client)(http_scope(), wait, wait)
+    else:
+        with override_settings(BEACON_CLIENT=probe.client):
+            coroutine = BeaconDjangoMiddleware(wait)(RequestFactory().get("/"))
+    contextvars.copy_context().run(coroutine.send, None)
+    coroutine.close()
+    assert (await probe.event())["status"] == 499
+
+
+@tolerate_old_starlette
+async def test_base_http_middleware_does_not_stand_between(probe: Probe) -> None:
+    async def dispatch(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    app = FastAPI()
+    _threadpool_view(app)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+    await probe.serve(app)
+    assert (await probe.event())["consumer"] == "acme"
 
 
 def test_outside_of_a_request_it_does_nothing() -> None:
