@@ -8,7 +8,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Iterator, List, Optional, Tuple
 
-import httpx
 import pytest
 from django.conf import settings
 from django.core import checks, signals
@@ -285,17 +284,17 @@ async def _in_context(request: HttpRequest) -> HttpResponse:
     return HttpResponse(seen)
 
 
-async def test_context_variables_reach_an_async_view_and_come_back(probe: Probe) -> None:
-    async def serve() -> Tuple[bytes, str]:
+async def test_context_variables_reach_an_async_view_and_come_back_as_without_us(probe: Probe) -> None:
+    async def serve(client: Optional[BeaconClient]) -> Tuple[bytes, str]:
         variable.set("the server")
-        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            body = (await client.get("/")).content
-        return body, variable.get()
+        with override_settings(ROOT_URLCONF=urls(_in_context), MIDDLEWARE=[OURS], BEACON_CLIENT=client):
+            return (await caller("asgi")(Request("GET", "/"))).body, variable.get()
 
-    with override_settings(ROOT_URLCONF=urls(_in_context), MIDDLEWARE=[OURS], BEACON_CLIENT=probe.client):
-        transport = httpx.ASGITransport(ASGIHandler())
-        # A task of its own, so that nothing stays behind in that of the test.
-        assert await asyncio.create_task(serve()) == (b"the server", "the view")
+    # Tasks of their own, so that nothing stays behind in that of the test.
+    bare = await asyncio.create_task(serve(None))
+    assert await asyncio.create_task(serve(probe.client)) == bare
+    # Whether it comes back is Django's business: from 5.0 to 6.0 a view has a task of its own.
+    assert bare[0] == b"the server"
 
 
 def sync_only(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
