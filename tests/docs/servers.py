@@ -1,4 +1,4 @@
-"""Serving an app of the documentation with uvicorn, in a process of its own."""
+"""Serving an app of the documentation with a real server, in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ STOPPED = (0, -signal.SIGTERM)
 
 @contextmanager
 def serving(module: str, folder: Path, **environment: str) -> Iterator[httpx.Client]:
-    """Serve `app` of a module until the block ends; yields a client. SIGTERM has stopped it then."""
-    command = ("-m", "uvicorn", f"{module}:app", f"--app-dir={folder}", "--host=127.0.0.1", "--port=0")
+    """Serve `app` of a module with uvicorn until the block ends; yields a client."""
+    app = module if ":" in module else f"{module}:app"
+    command = ("-m", "uvicorn", app, f"--app-dir={folder}", "--host=127.0.0.1", "--port=0")
+    with served_by(*command, **environment) as visitor:
+        yield visitor
+
+
+@contextmanager
+def served_by(
+    *command: str, stop: signal.Signals = signal.SIGTERM, **environment: str
+) -> Iterator[httpx.Client]:
+    """Run the server of a command until the block ends; yields a client. A signal has stopped it then."""
     with running(*command, **environment) as process:
-        url = process.wait_for(r"running on (http://127\.0\.0\.1:[0-9]+)")[1]
+        url = process.wait_for(r"(http://127\.0\.0\.1:[0-9]+)")[1]
         # One connection per request: uvicorn closes it where the app raised.
         limits = httpx.Limits(max_keepalive_connections=0)
         with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE, limits=limits) as visitor:
             yield visitor
-        assert process.stop(signal.SIGTERM) in STOPPED, "".join(process.output)
+        assert process.stop(stop) in STOPPED, "".join(process.output)

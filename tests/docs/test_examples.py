@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
+import socket
 import time
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 import pytest
 from local.processes import PATIENCE, run, running
 
 from .conftest import Event, Ingest
 from .pages import DOCS, EXAMPLES, README
-from .servers import serving
+from .servers import served_by, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.process
 
-TESTED = {"fastapi_app.py", "starlette_app.py", "script.py", "worker.py"}
+TESTED = {"fastapi_app.py", "starlette_app.py", "flask_app.py", "django_app.py", "script.py", "worker.py"}
 DISABLED = {"BEACON_ENABLED": "0", "BEACON_INGEST_KEY": ""}
 
 
@@ -65,6 +66,71 @@ def test_the_starlette_app(ingest: Ingest) -> None:
         Event("GET", "/shop/orders/{order_id}", "/shop/orders/7", 200, consumer, None),
         Event("GET", "/shop/{path}", "/shop/nothing", 404, None, None),
     ]
+
+
+GUNICORN = ("-m", "gunicorn", f"--chdir={EXAMPLES}", "--bind=127.0.0.1:0", "--workers=1")
+
+
+@pytest.mark.parametrize(
+    ("command", "stop"),
+    [
+        (("-m", "flask", f"--app={EXAMPLES / 'flask_app.py'}", "run", "--port={port}"), signal.SIGINT),
+        ((*GUNICORN, "flask_app:create_app()"), signal.SIGTERM),
+    ],
+    ids=["flask-run", "gunicorn"],
+)
+def test_the_flask_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Signals) -> None:
+    with served_by(*with_port(command), stop=stop, **ingest.environment) as visitor:
+        visitor.get("/users/7", headers={"x-api-key": "secret-of-acme"})
+        visitor.get("/users/1001", headers={"x-api-key": "unknown"})
+        assert visitor.get("/users/export").text == "0\n1\n2\n"
+        health = visitor.get("/healthz").json()["beacon"]
+        assert (health["host"], health["state"], health["captured"]) == ("thread", "running", 3)
+        visitor.get("/wp-login.php")
+    assert ingest.events() == [
+        Event("GET", "/users/<int:user_id>", "/users/7", 200, "acme", None),
+        Event("GET", "/users/<int:user_id>", "/users/1001", 404, None, None),
+        Event("GET", "/users/export", "/users/export", 200, None, None),
+        Event("GET", "/healthz", "/healthz", 200, None, None),
+        Event("GET", "(unmatched)", "/wp-login.php", 404, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "stop", "host"),
+    [
+        ((str(EXAMPLES / "django_app.py"), "127.0.0.1:{port}"), signal.SIGINT, "thread"),
+        ((*GUNICORN, "django_app:application"), signal.SIGTERM, "thread"),
+        (
+            ("-m", "uvicorn", "django_app:asgi_application", f"--app-dir={EXAMPLES}", "--port=0"),
+            signal.SIGTERM,
+            "event_loop",
+        ),
+    ],
+    ids=["runserver", "gunicorn", "uvicorn"],
+)
+def test_the_django_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Signals, host: str) -> None:
+    with served_by(*with_port(command), stop=stop, **ingest.environment) as visitor:
+        visitor.get("/users/7/", headers={"x-api-key": "acme"})
+        visitor.get("/users/1001/")
+        assert visitor.get("/reports/2026/").json() == {"year": 2026}
+        health = visitor.get("/healthz/").json()["beacon"]
+        assert (health["host"], health["state"], health["captured"]) == (host, "running", 3)
+        visitor.get("/wp-login.php")
+    assert ingest.events() == [
+        Event("GET", "/users/<int:user_id>/", "/users/7/", 200, "acme", None),
+        Event("GET", "/users/<int:user_id>/", "/users/1001/", 404, None, None),
+        Event("GET", "/reports/<year>/", "/reports/2026/", 200, None, None),
+        Event("GET", "/healthz/", "/healthz/", 200, None, None),
+        Event("GET", "(unmatched)", "/wp-login.php", 404, None, None),
+    ]
+
+
+def with_port(command: Tuple[str, ...]) -> List[str]:
+    """Put a free port where a server does not say which one it took."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return [part.replace("{port}", str(free.getsockname()[1])) for part in command]
 
 
 def test_the_script(ingest: Ingest) -> None:

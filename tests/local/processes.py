@@ -75,8 +75,12 @@ class Running:
 
 
 @contextmanager
-def running(*command: str, **changes: str) -> Iterator[Running]:
-    """Run a Python command beside the test; standard error goes where standard output goes."""
+def running(*command: str, talk: bool = False, **changes: str) -> Iterator[Running]:
+    """
+    Run a Python command beside the test; standard error goes where standard output goes.
+
+    With `talk` its standard input is a pipe, `process.stdin`.
+    """
     process = subprocess.Popen(
         [sys.executable, *command],
         stdout=subprocess.PIPE,
@@ -84,6 +88,7 @@ def running(*command: str, **changes: str) -> Iterator[Running]:
         text=True,
         encoding="utf-8",
         env=environment(**changes),
+        stdin=subprocess.PIPE if talk else None,
     )
     try:
         with process:
