@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 
 import httpx
 from local.processes import PATIENCE, running
@@ -21,13 +21,13 @@ def serving(module: str, folder: Path, **environment: str) -> Iterator[httpx.Cli
     """Serve `app` of a module with uvicorn until the block ends; yields a client."""
     app = module if ":" in module else f"{module}:app"
     command = ("-m", "uvicorn", app, f"--app-dir={folder}", "--host=127.0.0.1", "--port=0")
-    with served_by(*command, **environment) as visitor:
+    with served_by(command, environment) as visitor:
         yield visitor
 
 
 @contextmanager
 def served_by(
-    *command: str, stop: signal.Signals = signal.SIGTERM, **environment: str
+    command: Sequence[str], environment: Mapping[str, str], stop: signal.Signals = signal.SIGTERM
 ) -> Iterator[httpx.Client]:
     """Run the server of a command until the block ends; yields a client. A signal has stopped it then."""
     with running(*command, **environment) as process:

@@ -80,7 +80,7 @@ GUNICORN = ("-m", "gunicorn", f"--chdir={EXAMPLES}", "--bind=127.0.0.1:0", "--wo
     ids=["flask-run", "gunicorn"],
 )
 def test_the_flask_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Signals) -> None:
-    with served_by(*with_port(command), stop=stop, **ingest.environment) as visitor:
+    with served_by(with_port(command), ingest.environment, stop) as visitor:
         visitor.get("/users/7", headers={"x-api-key": "secret-of-acme"})
         visitor.get("/users/1001", headers={"x-api-key": "unknown"})
         assert visitor.get("/users/export").text == "0\n1\n2\n"
@@ -110,7 +110,7 @@ def test_the_flask_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Si
     ids=["runserver", "gunicorn", "uvicorn"],
 )
 def test_the_django_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Signals, host: str) -> None:
-    with served_by(*with_port(command), stop=stop, **ingest.environment) as visitor:
+    with served_by(with_port(command), ingest.environment, stop) as visitor:
         visitor.get("/users/7/", headers={"x-api-key": "acme"})
         visitor.get("/users/1001/")
         assert visitor.get("/reports/2026/").json() == {"year": 2026}

@@ -131,7 +131,7 @@ for number, _ in enumerate(sys.stdin):
 def test_a_lambda_handler_has_delivered_when_the_runtime_freezes_it(ingest: Ingest, tmp_path: Path) -> None:
     write_recipe("lambda.md", "handler", tmp_path)
     environment = environment_of(ingest, tmp_path)
-    with running("-c", RUNTIME, **environment, talk=True) as process:
+    with running("-c", RUNTIME, **environment) as process:
         for number, answer in enumerate(["answer 49", "failed TypeError", "answer 49"]):
             invoke(process)
             process.wait_for(answer)

@@ -75,20 +75,16 @@ class Running:
 
 
 @contextmanager
-def running(*command: str, talk: bool = False, **changes: str) -> Iterator[Running]:
-    """
-    Run a Python command beside the test; standard error goes where standard output goes.
-
-    With `talk` its standard input is a pipe, `process.stdin`.
-    """
+def running(*command: str, **changes: str) -> Iterator[Running]:
+    """Run a Python command beside the test; standard error goes where standard output goes."""
     process = subprocess.Popen(
         [sys.executable, *command],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
         env=environment(**changes),
-        stdin=subprocess.PIPE if talk else None,
     )
     try:
         with process:
