@@ -17,6 +17,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path, re_path
+from django.utils.asyncio import async_unsafe
 from fastapi import FastAPI
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -439,3 +440,11 @@ async def test_the_test_clients_of_django_give_events(probe: Probe) -> None:
             await asyncio.get_running_loop().run_in_executor(None, Client().get, "/boom")
         await AsyncClient().get("/users/7/")
     assert [event["route"] for event in await probe.events()] == ["/boom", "/users/<int:pk>/"]
+
+
+@pytest.mark.parametrize(("kind", "consumer"), [("wsgi", "from a query"), ("asgi", None)])
+async def test_a_resolver_may_query_under_wsgi_only(probe: Probe, kind: str, consumer: Optional[str]) -> None:
+    """Django refuses it in an event loop; the request goes on, without a consumer (docs/django.md)."""
+    query = async_unsafe(lambda request: "from a query")
+    event = await observe(probe, kind, Request("GET", "/users/7/"), consumer_resolver=query)
+    assert (event["status"], event["consumer"]) == (200, consumer)
