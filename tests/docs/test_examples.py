@@ -68,6 +68,8 @@ def test_the_starlette_app(ingest: Ingest) -> None:
     ]
 
 
+#: It loads the HTTP stack; on a busy machine that alone may take an exit's 5 s.
+FIRST_FLUSH = "the first flush"
 GUNICORN = ("-m", "gunicorn", f"--chdir={EXAMPLES}", "--bind=127.0.0.1:0", "--workers=1")
 
 
@@ -82,6 +84,7 @@ GUNICORN = ("-m", "gunicorn", f"--chdir={EXAMPLES}", "--bind=127.0.0.1:0", "--wo
 def test_the_flask_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Signals) -> None:
     with served_by(with_port(command), ingest.environment, stop) as visitor:
         visitor.get("/users/7", headers={"x-api-key": "secret-of-acme"})
+        wait_until(lambda: len(ingest.events()) == 1, FIRST_FLUSH)
         visitor.get("/users/1001", headers={"x-api-key": "unknown"})
         assert visitor.get("/users/export").text == "0\n1\n2\n"
         health = visitor.get("/healthz").json()["beacon"]
@@ -112,6 +115,7 @@ def test_the_flask_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Si
 def test_the_django_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.Signals, host: str) -> None:
     with served_by(with_port(command), ingest.environment, stop) as visitor:
         visitor.get("/users/7/", headers={"x-api-key": "acme"})
+        wait_until(lambda: len(ingest.events()) == 1, FIRST_FLUSH)
         visitor.get("/users/1001/")
         assert visitor.get("/reports/2026/").json() == {"year": 2026}
         health = visitor.get("/healthz/").json()["beacon"]
