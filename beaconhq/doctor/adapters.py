@@ -38,7 +38,7 @@ def _of_flask(app: Any) -> Iterator[Installed]:
     flask = sys.modules.get("beaconhq.integrations.flask")
     extensions = getattr(app, "extensions", None)
     if flask is not None and isinstance(extensions, dict):
-        for extension in extensions.get(flask.ENVIRON_KEY, ()):
+        for extension in extensions.get(flask.EXCHANGES, ()):
             yield Installed(extension._recorder._client, "init_flask")  # noqa: SLF001 - one package
 
 
