@@ -376,16 +376,14 @@ class _ExporterFactory:
 
 
 def _age(queue: EventQueue) -> Optional[float]:
-    """Return the seconds since the oldest pending event completed."""
-    oldest = queue.oldest()
-    if oldest is None:
-        return None
-    if isinstance(oldest, tuple) and isinstance(oldest[0], float):
+    """Return the seconds since the oldest pending event completed; None where it does not say."""
+    oldest: Any = queue.oldest()
+    if type(oldest) is tuple and oldest and type(oldest[0]) is float:
         return max(0.0, time.time() - oldest[0])
     from datetime import datetime
 
-    ts = oldest.get("ts") if isinstance(oldest, dict) else getattr(oldest, "ts", None)
     try:
+        ts = oldest.get("ts") if isinstance(oldest, dict) else getattr(oldest, "ts", None)
         return max(0.0, time.time() - datetime.fromisoformat(str(ts).replace("Z", "+00:00")).timestamp())
-    except ValueError:
+    except BaseException:  # noqa: BLE001 - code of whatever was captured; the drain will drop it
         return None

@@ -15,7 +15,7 @@ import json
 import re
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Union
+from typing import Any, Callable, Dict, List, TypeVar, Union
 from uuid import uuid4
 
 try:
@@ -26,6 +26,7 @@ else:
     _has_orjson = True
 
 
+T = TypeVar("T")
 Payload = Dict[str, Union[str, int, None]]
 
 #: Most UTF-16 code units per text field.
@@ -34,6 +35,10 @@ MAX_METHOD, MAX_ROUTE, MAX_PATH, MAX_CONSUMER, MAX_ERROR = 16, 2048, 4096, 256, 
 MAX_DURATION_MS = 2**31 - 1
 #: Fields of an `event.Record`.
 RECORD_LENGTH = 8
+#: The same in a payload, in that order.
+_FIELDS = ("ts", "method", "route", "path", "status", "duration_ms", "consumer", "error")
+#: Longest integer that is written out, as `str` takes time by the square of its length on Python 3.9.
+_MAX_INT_BITS = 4096
 #: The route of a request that no template matched.
 UNMATCHED = "(unmatched)"
 
@@ -94,37 +99,47 @@ def clean(event: object) -> Payload:
     """
     if type(event) is tuple and len(event) == RECORD_LENGTH:
         ended, method, route, path, status, duration, consumer, error = event
-        ts = _format_time(ended)
+        ts = _format_time(ended) if type(ended) is float else _foreign(_clean_time, ended, "ts")
         duration_ms = duration * 1000 if type(duration) is float else _refuse("duration_ms")
     else:
-        fields = _fields(event)
-        method, route, path = fields.get("method"), fields.get("route"), fields.get("path")
-        status, duration_ms = fields.get("status"), fields.get("duration_ms")
-        consumer, error = fields.get("consumer"), fields.get("error")
-        ts = _clean_time(fields.get("ts"))
+        ended, method, route, path, status, duration_ms, consumer, error = _foreign(_fields, event, "event")
+        ts = _foreign(_clean_time, ended, "ts")
     return {
         "ts": ts,
         "method": _text(method, MAX_METHOD) or _refuse("method"),
         "route": _text(route, MAX_ROUTE) or UNMATCHED,
         # RFC 9112 section 3.2.1: an empty path is sent as "/".
         "path": _text(path, MAX_PATH) or "/",
-        "status": status if type(status) is int and 100 <= status <= 599 else _clean_status(status),
+        "status": status
+        if type(status) is int and 100 <= status <= 599
+        else _foreign(_clean_status, status, "status"),
         "duration_ms": _clean_duration(duration_ms),
         "consumer": None if consumer is None else _text(consumer, MAX_CONSUMER),
         "error": None if error is None else _text(error, MAX_ERROR),
     }
 
 
-def _fields(event: object) -> dict[str, Any]:
-    """Read the fields of whatever was captured; its `to_payload` is the caller's own code."""
-    to_payload: Callable[[], object] | None = getattr(event, "to_payload", None)
-    if to_payload is None:
-        return event if isinstance(event, dict) else _refuse("event")
+def _foreign(read: Callable[[Any], T], value: object, field: str) -> T:
+    """
+    Run what may call code of the value's own class; whatever is raised concerns this event alone.
+
+    Also a KeyboardInterrupt or SystemExit: it would come again with every attempt and hold
+    up all that is behind it. Values of the expected built-in types do not come here, so an
+    interrupt that is the interpreter's own passes, and the drain puts the batch back.
+    """
     try:
-        fields = to_payload()
-    except Exception as err:
-        raise Unrepairable("event") from err
-    return fields if isinstance(fields, dict) else _refuse("event")
+        return read(value)
+    except BaseException as err:
+        raise Unrepairable(field) from err
+
+
+def _fields(event: Any) -> list[Any]:
+    """Read the fields of whatever was captured, in the order of a record."""
+    to_payload = getattr(event, "to_payload", None)
+    fields = event if to_payload is None else to_payload()
+    if not isinstance(fields, dict):
+        raise TypeError("not an event")
+    return [fields.get(name) for name in _FIELDS]
 
 
 def _refuse(field: str) -> Any:
@@ -135,12 +150,12 @@ def _text(value: object, limit: int) -> str:
     # Nearly every value takes this line: `isascii` is a flag, the search is a memchr.
     if type(value) is str and len(value) <= limit and value.isascii() and "\0" not in value:
         return value
-    return _repair_text(value, limit)
+    return _repair_text(value if type(value) is str else _coerce(value), limit)
 
 
-def _repair_text(value: object, limit: int) -> str:
-    """Make text of anything; cut to `limit` UTF-16 units; replace NUL and lone surrogates."""
-    text = _coerce(value)[:limit].replace("\0", "\ufffd")
+def _repair_text(text: str, limit: int) -> str:
+    """Cut to `limit` UTF-16 units; replace NUL and lone surrogates."""
+    text = text[:limit].replace("\0", "\ufffd")
     units = text.encode("utf-16-le", "surrogatepass")[: 2 * limit]
     if len(units) == 2 * limit and 0xD8 <= units[-1] <= 0xDB:
         units = units[:-2]  # never cut a surrogate pair in two
@@ -148,23 +163,36 @@ def _repair_text(value: object, limit: int) -> str:
 
 
 def _coerce(value: object) -> str:
+    """Make text of anything; a value that has none is shown by its type."""
     if value is None:
         return ""
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode("utf-8", "replace")
     try:
-        return str.__str__(value) if isinstance(value, str) else str(value)
-    except Exception:  # noqa: BLE001 - `__str__` of a captured object is the caller's own code
-        return f"<{type(value).__name__}>"
+        return _foreign(_show, value, "text")
+    except Unrepairable:
+        return f"<{_type_name(type(value))}>"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bytes):
+        return bytes.decode(value, "utf-8", "replace")
+    if isinstance(value, bytearray):
+        return bytearray.decode(value, "utf-8", "replace")
+    if isinstance(value, int) and int.bit_length(value) > _MAX_INT_BITS:
+        raise ValueError("too long")
+    # The text of a subclass, or what `__str__` returned, may have methods of its own.
+    return str.__str__(value if isinstance(value, str) else str(value))
+
+
+#: The name of a class, whatever its metaclass says.
+_type_name: Callable[[type], str] = vars(type)["__name__"].__get__
 
 
 def _clean_status(value: object) -> int:
-    number = _number(value, "status")
-    return min(max(int(number), 100), 599)
+    return min(max(int(_number(value)), 100), 599)
 
 
 def _clean_duration(value: object) -> int:
-    number = value if type(value) is float else _number(value, "duration_ms")
+    number = value if type(value) is float else _foreign(_number, value, "duration_ms")
     try:
         rounded = int(number + 0.5)
     except (ValueError, OverflowError):  # NaN, infinity
@@ -172,22 +200,21 @@ def _clean_duration(value: object) -> int:
     return 0 if rounded < 0 else min(rounded, MAX_DURATION_MS)
 
 
-def _number(value: object, field: str) -> float:
+def _number(value: object) -> float:
     """Read a number from an int, a float or their text; a bool is a mistake, not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise Unrepairable(field)
-    try:
-        number = float(value)
-        return number if abs(number) < 2**53 else _refuse(field)  # also NaN
-    except (ValueError, OverflowError):
-        raise Unrepairable(field) from None
+        raise TypeError("not a number")
+    number = float(value)
+    if not abs(number) < 2**53:  # also NaN
+        raise ValueError("no such number of milliseconds, and no status")
+    return number
 
 
 def _format_time(epoch: float) -> str:
     try:
         seconds, milliseconds = divmod(int(epoch * 1000), 1000)
         return f"{_format_second(seconds)}.{milliseconds:03d}+00:00"
-    except (ValueError, OverflowError, OSError, TypeError):
+    except (ValueError, OverflowError, OSError):
         raise Unrepairable("ts") from None
 
 
@@ -201,18 +228,15 @@ def _clean_time(value: object) -> str:
     if isinstance(value, datetime):
         value = value.isoformat()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _format_time(value)
+        return _format_time(float(value))
     match = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Unrepairable("ts")
+        raise ValueError("not a time")
     date, time, fraction, offset = match.groups()
     if offset is None:
         offset = "+00:00"
     elif offset != "Z" and ":" not in offset:
         offset = f"{offset[:3]}:{offset[3:]}"
-    try:
-        # The calendar's own check: 30 February, hour 24, offset +25:00.
-        datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset == 'Z' else offset}")
-    except ValueError:
-        raise Unrepairable("ts") from None
+    # The calendar's own check: 30 February, hour 24, offset +25:00.
+    datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset == 'Z' else offset}")
     return f"{date}T{time}{(fraction or '')[:10]}{offset}"

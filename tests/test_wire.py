@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from support.events import event
 
 from beaconhq import BeaconEvent, utc_now_iso, wire
-from beaconhq.local.validation import parse_batch
 from beaconhq.wire import Batch, Unrepairable, clean
 
 RECORD = (1780488000.0, "GET", "/items/{id}", "/items/00007", 200, 0.0124, "acme", None)
@@ -251,38 +250,3 @@ def test_halves_keep_order_and_get_keys_of_their_own() -> None:
 def test_a_batch_is_an_ordinary_list_for_custom_transports() -> None:
     batch = Batch([clean(RECORD)])
     assert json.loads(json.dumps({"events": batch})) == {"events": [EXPECTED]}
-
-
-# -- anything at all --------------------------------------------------------------------
-
-_anything = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(),
-    st.text(alphabet=st.characters(codec=None)),  # lone surrogates and NUL among them
-    st.binary(),
-    st.lists(st.integers(), max_size=2),
-    st.just("x" * 10_000),
-    st.just("😀" * 10_000),
-    st.builds(object),
-)
-
-
-@given(st.fixed_dictionaries(dict.fromkeys(EXPECTED, _anything)))
-def test_any_value_in_any_field_leaves_valid_or_not_at_all(fields: Dict[str, Any]) -> None:
-    try:
-        payload = clean(BeaconEvent(**fields))
-    except Unrepairable:
-        return
-    assert len(parse_batch(wire.encode([payload]))) == 1
-
-
-@given(st.sampled_from(sorted(EXPECTED)), _anything)
-def test_one_bad_field_among_good_ones_leaves_valid_or_not_at_all(name: str, value: object) -> None:
-    try:
-        payload = clean(with_field(name, value))
-    except Unrepairable:
-        return
-    assert len(parse_batch(wire.encode([payload]))) == 1
