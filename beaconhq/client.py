@@ -13,14 +13,17 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Type, TypedDict, Union
 from weakref import finalize
 
+from .errors import InsecureUrl
 from .lifecycle import Lifecycle
 from .options import (
     DEFAULT_INGEST_URL,
+    Secret,
     check_count,
     check_hook,
     check_key,
     check_seconds,
     normalize_url,
+    sends_in_clear,
 )
 from .report import Reporter, ignore, log_warning
 from .transport import MockTransport, Transport
@@ -123,7 +126,9 @@ class BeaconClient:
         client_factory: Optional[Callable[..., Any]] = None,
         capture_error_text: bool = True,
     ) -> None:
-        self._key = check_key(ingest_key)
+        self._key = Secret(ingest_key)
+        del ingest_key  # a traceback with local variables would show it
+        self._key = check_key(self._key)
         if not self._key and enabled and not dry_run:
             raise ValueError(
                 "ingest_key is required: pass your project's key, or enabled=False or dry_run=True"
@@ -171,7 +176,7 @@ class BeaconClient:
         """
         enabled = os.environ.get(ENV_ENABLED, "1").strip().lower() not in ("0", "false", "no", "")
         options: Dict[str, Any] = {
-            "ingest_key": os.environ.get(ENV_INGEST_KEY, ""),
+            "ingest_key": Secret(overrides.pop("ingest_key", os.environ.get(ENV_INGEST_KEY, ""))),
             "ingest_url": os.environ.get(ENV_INGEST_URL),
             "enabled": enabled,
             **overrides,
@@ -355,6 +360,9 @@ class _ExporterFactory:
         if transport is None and client.dry_run:
             self._transport = MockTransport(capacity=client.max_buffer_size)
         self._http = (client.ingest_url, client._key, client.timeout)  # noqa: SLF001 - same module
+        if self._transport is None and sends_in_clear(client.ingest_url):
+            message = f"{client.ingest_url} is not https: key and events cross the network readable"
+            reporter.defer(InsecureUrl(message))
         self._client_factory = client_factory
         self._reporter = reporter
         self._flush_interval = client.flush_interval

@@ -14,7 +14,8 @@ BeaconError
 │   ├── BatchRejected       "rejected"     the ingest refused the batch (4xx)
 │   │   └── RedirectRefused "redirect"     the ingest answered 3xx; the key stays here
 │   └── ClientClosed        "closed"       the interpreter went down first
-└── HostUnavailable         the drain could not be started; events stay pending
+├── HostUnavailable         the drain could not be started; events stay pending
+└── InsecureUrl             `ingest_url` is plain http to another host; reported once
 
 No message and no attribute holds the ingest key, nor the text of another library's
 exception (it may quote request headers).
@@ -120,4 +121,12 @@ class HostUnavailable(BeaconError):  # noqa: N818 - named after the condition
     No thread could be started to host the drain; events stay pending.
 
     The exit hook, `shutdown()` and `flush_sync()` still send them.
+    """
+
+
+class InsecureUrl(BeaconError):  # noqa: N818 - named after the condition
+    """
+    `ingest_url` begins with `http://` and its host is not this machine: the key is readable on its way.
+
+    Reported once per client, when the drain starts; everything is sent nevertheless.
     """

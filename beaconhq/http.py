@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import socket
 import ssl
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from importlib import import_module
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Union
 from uuid import uuid4
 
 import anyio
 from anyio import CancelScope
 
 from . import errors
-from .options import check_key, check_seconds, normalize_url
+from .options import Secret, check_key, check_seconds, normalize_url
 from .quiet import quiet
 from .transport import SendResult
 from .version import __version__
@@ -44,6 +45,9 @@ CLOSE_TIMEOUT = 1.0
 #: What a write to a connection ends in that the server closed meanwhile. By name: the
 #: classes of httpx and httpx2 are unrelated.
 _RESETS = frozenset({"RemoteProtocolError", "ReadError", "WriteError", "CloseError"})
+_HELP = "see docs/how-to/proxies-and-certificates.md"
+#: OpenSSL's names of the alerts by which a server refuses a client without certificate (TLS 1.3, 1.2).
+_WANTED = re.compile("CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE")
 #: Imported by the stack at the first request, unless it is done here: in an event loop it
 #: would stall, and in the moment of a fork leave a module's lock held in the child.
 _LAZY_MODULES = (
@@ -71,15 +75,17 @@ class HttpTransport:
     def __init__(
         self,
         ingest_url: str,
-        ingest_key: str,
+        ingest_key: Union[str, Secret],
         timeout: float = 5.0,
         *,
         client_factory: Optional[ClientFactory] = None,
         keepalive: float = KEEPALIVE,
     ) -> None:
+        self._key = Secret(ingest_key)
+        del ingest_key  # a traceback with local variables would show it
+        self._key = check_key(self._key)
         self._url = normalize_url(ingest_url)
         self._headers = {
-            "Authorization": f"Bearer {check_key(ingest_key)}",
             "Content-Type": "application/json",
             "User-Agent": f"beaconhq-python/{__version__}",
         }
@@ -184,7 +190,7 @@ class HttpTransport:
                     "POST",
                     self._url,
                     content=body,
-                    headers=headers,
+                    headers={**headers, "Authorization": f"Bearer {self._key.reveal()}"},
                     timeout=None,
                     extensions={"trace": trace},
                 )
@@ -192,9 +198,7 @@ class HttpTransport:
             except Exception as err:  # noqa: BLE001 - any HTTP library's; translated once, here
                 name = type(err).__name__
                 if connected or name not in _RESETS:
-                    raise errors.NetworkError(
-                        f"POST to {self._url} failed: {name}{_system_text(err)}"
-                    ) from None
+                    raise errors.NetworkError(f"POST to {self._url} failed: {name}{_advice(err)}") from None
                 connected.append("once is enough")
             else:
                 break
@@ -263,11 +267,25 @@ def _accepted_by(factory: ClientFactory, options: Dict[str, Any]) -> Dict[str, A
     }
 
 
-def _system_text(error: BaseException) -> str:
-    """Return the operating system's words for what is behind an error, if there are any."""
+def _advice(error: BaseException) -> str:
+    """
+    Say what is behind an error and what to do, in the operating system's words or ours.
+
+    Never in the words of an HTTP library, which may quote headers.
+    """
+    if type(error).__name__ == "ProxyError":
+        return f" (the proxy refused: check HTTPS_PROXY, ALL_PROXY or client_factory; {_HELP})"
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f" (certificate: {cause.verify_message})"
+            return (
+                f" (certificate: {cause.verify_message}; for a private CA set SSL_CERT_FILE or "
+                f"client_factory; {_HELP})"
+            )
+        if isinstance(cause, ssl.SSLError):
+            # A constant of OpenSSL; `errno` is not the operating system's here.
+            reason = cause.reason or "no reason given"
+            certificate = "; the server may want a client certificate" if _WANTED.search(reason) else ""
+            return f" (TLS: {reason}{certificate}; {_HELP})"
         if isinstance(cause, socket.gaierror):
             return f" ({cause.strerror})"
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:

@@ -1,7 +1,8 @@
 """
 Checking options: what a client is given is right, or says by name what is wrong.
 
-Pure functions; the list of options stands in `client.py`. No message shows a key.
+The list of options stands in `client.py`. No message shows a key, nor does a traceback
+with local variables: a key is wrapped before it is looked at (docs/security.md).
 """
 
 from __future__ import annotations
@@ -15,14 +16,38 @@ DEFAULT_INGEST_URL = "https://ingest.beacon.skyware.dev/v1/ingest"
 INGEST_PATH = "/v1/ingest"
 
 
-def check_key(key: object) -> str:
-    """Return the ingest key without surrounding white space; may be empty."""
-    if key is None:
-        return ""
-    if not isinstance(key, str):
-        raise ValueError(f"ingest_key must be a string, not {type(key).__name__}")
-    key = key.strip()
-    if not key.isascii() or not key.isprintable():
+class Secret:
+    """
+    The ingest key, without surrounding white space; it shows in no `repr`, dump or traceback.
+
+    Anything may be wrapped, another `Secret` included; `check_key` says whether it is a key.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, Secret):
+            value = value.reveal()
+        self._value = value.strip() if isinstance(value, str) else value
+
+    def reveal(self) -> Any:
+        """Return the value. Use it where it stands: a local variable would show in a traceback."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+def check_key(key: Secret) -> Secret:
+    """Return the ingest key; may be empty."""
+    if key.reveal() is None:
+        return Secret("")
+    if not isinstance(key.reveal(), str):
+        raise ValueError(f"ingest_key must be a string, not {type(key.reveal()).__name__}")
+    if not key.reveal().isascii() or not key.reveal().isprintable():
         raise ValueError("ingest_key holds a control or non-ASCII character (the key is not shown)")
     return key
 
@@ -32,22 +57,39 @@ def normalize_url(url: object) -> str:
     if not isinstance(url, str):
         raise ValueError(f"ingest_url must be a string, not {type(url).__name__}")
     url = url.strip()
+    # No message shows the URL: it may hold a password, or be the key (arguments swapped).
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as err:
-        raise ValueError(f"ingest_url is not a URL: {err}") from None
+    except ValueError:
+        raise ValueError("ingest_url is not a URL: check its host and port") from None
     if parts.username is not None or parts.password is not None:
-        # First of all, as the other messages show the URL.
         raise ValueError("ingest_url must not hold a user name or password; the key goes into ingest_key")
     if parts.scheme not in ("http", "https") or not host:
-        raise ValueError(f"ingest_url must be like https://host/v1/ingest, not {url!r}")
+        raise ValueError(
+            "ingest_url must be like https://host/v1/ingest: it lacks "
+            + ("a host" if parts.scheme in ("http", "https") else "https:// in front")
+        )
     if not url.isprintable() or " " in url:
         raise ValueError("ingest_url holds white space or a control character")
     if "?" in url or "#" in url:
         raise ValueError("ingest_url must not have a query or a fragment")
     trimmed = url.rstrip("/")
     return trimmed if trimmed.endswith(INGEST_PATH) else trimmed + INGEST_PATH
+
+
+def sends_in_clear(url: str) -> bool:
+    """Whether what is sent to this (checked) URL crosses a network unencrypted."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme == "https" or host == "localhost" or host.endswith(".localhost"):
+        return False
+    from ipaddress import ip_address  # 3 ms that `import beaconhq` must not take
+
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:  # a name
+        return True
 
 
 def check_count(name: str, value: object) -> int:

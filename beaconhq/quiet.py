@@ -18,6 +18,10 @@ _LOGGERS = (
     "asyncio",
     "httpx",
     "httpx2",
+    # What packs the headers of HTTP/2, the key among them (hpack 4.0 logs it readable).
+    "hpack.hpack",
+    "hpack.huffman",
+    "hpack.table",
     *(f"{package}.{layer}" for package in ("httpcore", "httpcore2") for layer in _LAYERS),
 )
 _on_our_behalf: ContextVar[bool] = ContextVar("beaconhq_quiet", default=False)

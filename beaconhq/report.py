@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from .errors import InsecureUrl
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable, Dict, Optional, Type
 
     from .errors import BeaconError
 
@@ -22,23 +24,25 @@ class Reporter:
         self.on_error = on_error
         #: Type and text of the last error, or None.
         self.last_error: Optional[str] = None
-        self._deferred: Optional[BeaconError] = None
+        self._deferred: Dict[Type[BeaconError], BeaconError] = {}
 
     def report(self, error: BeaconError) -> None:
         """Report one error; whatever the hook raises stays here."""
         self.last_error = f"{type(error).__name__}: {error}"
+        # Where nobody listens this one goes to the log: no count in `stats()` would show it.
+        unheard = self.on_error is ignore and isinstance(error, InsecureUrl)
         with suppress(Exception):  # the user's hook must not end the drain
-            self.on_error(error)
+            (log_warning if unheard else self.on_error)(error)
 
     def defer(self, error: BeaconError) -> None:
         """Note an error on the request path, where `on_error` is never called; the drain reports it."""
         self.last_error = f"{type(error).__name__}: {error}"
-        self._deferred = error
+        self._deferred[type(error)] = error
 
     def report_deferred(self) -> None:
-        """Report what was deferred, once."""
-        error, self._deferred = self._deferred, None
-        if error is not None:
+        """Report what was deferred, once; of each type the latest."""
+        deferred, self._deferred = self._deferred, {}
+        for error in deferred.values():
             self.report(error)
 
 

@@ -47,7 +47,7 @@ def test_a_key_that_is_no_string_is_refused_and_not_shown() -> None:
 
 
 def test_white_space_around_the_key_is_stripped() -> None:
-    assert client(ingest_key=" k\n")._key == "k"
+    assert client(ingest_key=" k\n")._key.reveal() == "k"
 
 
 # -- the URL ----------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_from_env_reads_key_and_url(env: pytest.MonkeyPatch) -> None:
     env.setenv("BEACON_INGEST_KEY", "k")
     env.setenv("BEACON_INGEST_URL", "https://b.example")
     made = BeaconClient.from_env(register_atexit=False)
-    assert (made._key, made.ingest_url, made.enabled) == ("k", "https://b.example/v1/ingest", True)
+    assert (made._key.reveal(), made.ingest_url, made.enabled) == ("k", "https://b.example/v1/ingest", True)
 
 
 def test_from_env_without_a_key_names_the_variable(env: pytest.MonkeyPatch) -> None:

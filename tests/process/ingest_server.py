@@ -50,6 +50,8 @@ class RecordingIngest:
         self.status = 202
         #: Statuses of the next answers, before `status` applies.
         self.statuses: List[int] = []
+        #: Where a redirect points, or "".
+        self.location = ""
         #: Seconds between a POST and its answer.
         self.delay = 0.0
         #: "head" or "body": that part of the answer comes a byte at a time, for ever.
@@ -164,6 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status = ingest.statuses.pop(0) if ingest.statuses else ingest.status
         answer = f"HTTP/1.1 {status} Whatever\r\nContent-Length: 2\r\n".encode()
+        if ingest.location:
+            answer += f"Location: {ingest.location}\r\n".encode()
         if ingest.drip == "head":
             self._drip(answer + b"X-Long: ")
         elif ingest.drip == "body":

@@ -20,7 +20,9 @@ T = TypeVar("T")
 class _VirtualSelector(selectors.DefaultSelector):
     """Returns at once and moves the clock by the time that it would have waited."""
 
-    now = 1000.0
+    def __init__(self, now: float) -> None:
+        super().__init__()
+        self.now = now
 
     def select(self, timeout: Optional[float] = None) -> List[Tuple[SelectorKey, int]]:
         ready: List[Tuple[SelectorKey, int]] = super().select(0)
@@ -34,8 +36,8 @@ class _VirtualSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._virtual = _VirtualSelector()
+    def __init__(self, now: float = 1000.0) -> None:
+        self._virtual = _VirtualSelector(now)
         super().__init__(self._virtual)
 
     def time(self) -> float:

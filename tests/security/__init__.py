@@ -1,0 +1,1 @@
+"""The key stays where it belongs, and so does everything else."""
