@@ -8,6 +8,7 @@ lifecycle (`lifecycle.py`), none of which knows the client.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Type, TypedDict, Union
@@ -384,14 +385,22 @@ class _ExporterFactory:
 
 
 def _age(queue: EventQueue) -> Optional[float]:
-    """Return the seconds since the oldest pending event completed; None where it does not say."""
-    oldest: Any = queue.oldest()
-    if type(oldest) is tuple and oldest and type(oldest[0]) is float:
-        return max(0.0, time.time() - oldest[0])
-    from datetime import datetime
-
+    """Return the seconds since the oldest pending event completed; None where nobody can know."""
+    oldest = queue.oldest()
+    if oldest is None:
+        return None
     try:
-        ts = oldest.get("ts") if isinstance(oldest, dict) else getattr(oldest, "ts", None)
-        return max(0.0, time.time() - datetime.fromisoformat(str(ts).replace("Z", "+00:00")).timestamp())
+        age = time.time() - _completed(oldest)
     except BaseException:  # noqa: BLE001 - code of whatever was captured; the drain will drop it
         return None
+    return max(0.0, age) if math.isfinite(age) else None
+
+
+def _completed(event: Any) -> float:
+    """Return when an event completed (seconds since the epoch): of a record, a payload or an object."""
+    if isinstance(event, tuple):
+        return float(event[0])
+    from datetime import datetime
+
+    ts = event["ts"] if isinstance(event, dict) else event.ts
+    return datetime.fromisoformat(str(ts).replace("Z", "+00:00")).timestamp()

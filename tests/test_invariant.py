@@ -591,7 +591,8 @@ class NeverBacksOff(Exporter):
 
 
 class ReportsNothing(Exporter):
-    def _report_overflow(self, now: float) -> None: ...
+    def _drop_too_large(self, limit: str) -> None:
+        self._queue.settle_dropped(errors.EventTooLarge.reason)
 
 
 class DiesOfATransport(Exporter):

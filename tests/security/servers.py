@@ -61,7 +61,7 @@ class _ProxyHandler(socketserver.StreamRequestHandler):
             self._tunnel(upstream)
 
     def _tunnel(self, upstream: socket.socket) -> None:
-        if self.rfile.peek():  # what was read ahead of the tunnel
+        if self.rfile.peek():  # type: ignore[attr-defined]  # what was read ahead of the tunnel
             upstream.sendall(self.rfile.read1())
         others = {self.connection: upstream, upstream: self.connection}
         while True:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Tuple
 
 import httpx
 import pytest
-from process.ingest_server import RecordingIngest
+from process.ingest_server import RecordingIngest as Ingest
 from support.events import event
 
 from beaconhq import BeaconClient
@@ -38,7 +38,7 @@ def ca_file(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ingest() -> Iterator[RecordingIngest]:
+def ingest() -> Iterator[Ingest]:
     with TLSIngest() as server:
         yield server
 
@@ -75,7 +75,7 @@ def only(reported: List[BaseException]) -> str:
 
 
 def test_a_private_ca_is_refused_and_the_error_says_what_to_do(
-    ingest: RecordingIngest, make_client: MakeClient, reported: List[BaseException]
+    ingest: Ingest, make_client: MakeClient, reported: List[BaseException]
 ) -> None:
     assert send_one(make_client, ingest.url) == (0, 1)
     message = only(reported)
@@ -97,7 +97,7 @@ def test_a_certificate_for_another_name_is_refused(
 @pytest.mark.parametrize("variable", ["PYTHONHTTPSVERIFY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_no_variable_and_no_global_setting_turns_verification_off(
     variable: str,
-    ingest: RecordingIngest,
+    ingest: Ingest,
     make_client: MakeClient,
     reported: List[BaseException],
     monkeypatch: pytest.MonkeyPatch,
@@ -111,22 +111,18 @@ def test_no_variable_and_no_global_setting_turns_verification_off(
 
 
 def test_ssl_cert_file_names_a_private_ca(
-    ingest: RecordingIngest, make_client: MakeClient, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    ingest: Ingest, make_client: MakeClient, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", ca_file)
     assert send_one(make_client, ingest.url) == (1, 0)
 
 
-def test_a_factory_may_trust_a_private_ca(
-    ingest: RecordingIngest, make_client: MakeClient, library: Any
-) -> None:
+def test_a_factory_may_trust_a_private_ca(ingest: Ingest, make_client: MakeClient, library: Any) -> None:
     factory = functools.partial(library.AsyncClient, verify=trusting())
     assert send_one(make_client, ingest.url, client_factory=factory) == (1, 0)
 
 
-async def test_it_does_so_in_an_event_loop(
-    ingest: RecordingIngest, make_client: MakeClient, library: Any
-) -> None:
+async def test_it_does_so_in_an_event_loop(ingest: Ingest, make_client: MakeClient, library: Any) -> None:
     factory = functools.partial(library.AsyncClient, verify=trusting())
     async with make_client(ingest_url=ingest.url, client_factory=factory) as client:
         client.capture(event())
@@ -157,10 +153,8 @@ def test_a_client_certificate_lets_it_in(make_client: MakeClient, library: Any, 
         assert send_one(make_client, ingest.url, client_factory=factory) == (1, 0)
 
 
-def test_https_to_a_server_without_tls_says_so(
-    make_client: MakeClient, reported: List[BaseException]
-) -> None:
-    with RecordingIngest() as ingest:
+def test_https_without_tls_says_so(make_client: MakeClient, reported: List[BaseException]) -> None:
+    with Ingest() as ingest:
         assert send_one(make_client, ingest.url.replace("http:", "https:"), timeout=30) == (0, 1)
     assert "TLS: " in only(reported)
 
@@ -170,7 +164,7 @@ def test_https_to_a_server_without_tls_says_so(
 
 @pytest.mark.parametrize("by", ["variable", "factory"])
 def test_a_proxy_tunnels_https(
-    by: str, ingest: RecordingIngest, proxy: Proxy, make_client: MakeClient, library: Any, ca_file: str,
+    by: str, ingest: Ingest, proxy: Proxy, make_client: MakeClient, library: Any, ca_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Through CONNECT the proxy sees where the POST goes, and nothing else."""
@@ -191,7 +185,7 @@ def test_the_default_client_reads_the_proxy_variables(
     proxy: Proxy, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
-    with RecordingIngest() as ingest:
+    with Ingest() as ingest:
         assert send_one(make_client, ingest.url) == (1, 0)
         ((method, target, _),) = proxy.requests
         assert (method, target) == ("POST", f"{ingest.url}/v1/ingest")
@@ -201,7 +195,7 @@ def test_the_default_client_reads_the_proxy_variables(
 
 
 def test_a_proxy_that_refuses_is_an_error_that_says_what_to_check(
-    ingest: RecordingIngest,
+    ingest: Ingest,
     proxy: Proxy,
     make_client: MakeClient,
     reported: List[BaseException],
@@ -224,7 +218,7 @@ def test_a_redirect_is_not_followed_whatever_the_factory_says(
     status: int, make_client: MakeClient, reported: List[BaseException], library: Any
 ) -> None:
     """The other origin is never contacted, so it never sees the key."""
-    with RecordingIngest() as elsewhere, RecordingIngest() as ingest:
+    with Ingest() as elsewhere, Ingest() as ingest:
         ingest.status, ingest.location = status, f"{elsewhere.url}/v1/ingest"
         for factory in (None, functools.partial(library.AsyncClient, follow_redirects=True)):
             assert send_one(make_client, ingest.url, client_factory=factory) == (0, 0)
