@@ -315,6 +315,8 @@ class BeaconClient:
         return "backing_off" if lifecycle.is_backing_off() else "running"
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_lifecycle"):  # in the traceback of an option that was refused
+            return "<BeaconClient [REFUSED]>"
         stats = self.stats()
         dropped = sum(stats["dropped"].values())
         return (

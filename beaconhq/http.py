@@ -95,7 +95,7 @@ class HttpTransport:
         self._client: Any = None
 
     def __repr__(self) -> str:
-        return f"<HttpTransport {self._url}>"
+        return f"<HttpTransport {getattr(self, '_url', '[REFUSED]')}>"
 
     # -- opening and closing ------------------------------------------------------------
 

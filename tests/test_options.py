@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from beaconhq import DEFAULT_INGEST_URL, BeaconClient, MockTransport
+from beaconhq import DEFAULT_INGEST_URL, BeaconClient, HttpTransport, MockTransport
 
 SIZES = ["batch_size", "max_buffer_size", "max_batch_size", "max_batch_bytes"]
 SECONDS = ["flush_interval", "timeout", "shutdown_timeout"]
@@ -108,6 +108,12 @@ def test_a_nonsensical_size_is_refused_by_name(name: str, value: Any) -> None:
 def test_a_nonsensical_time_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         client(**{name: value})
+
+
+def test_what_was_refused_has_a_repr_for_its_traceback() -> None:
+    """Until Python 3.10 a traceback with local variables fails where a repr does."""
+    assert repr(object.__new__(BeaconClient)) == "<BeaconClient [REFUSED]>"
+    assert repr(object.__new__(HttpTransport)) == "<HttpTransport [REFUSED]>"
 
 
 def test_sizes_that_disagree_are_reconciled() -> None:
