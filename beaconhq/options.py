@@ -69,6 +69,7 @@ def normalize_url(url: object) -> str:
         raise ValueError(
             "ingest_url must be like https://host/v1/ingest: it lacks "
             + ("a host" if parts.scheme in ("http", "https") else "https:// in front")
+            + " (the value is not shown)"
         )
     if not url.isprintable() or " " in url:
         raise ValueError("ingest_url holds white space or a control character")

@@ -7,7 +7,6 @@ Owns what is true of the machine and of the client without any network, and the 
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ from typing import Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 from beaconhq import BeaconClient, HttpTransport
+from beaconhq.options import sends_in_clear
 
 from . import faults, show
 from .network import attempt
@@ -71,7 +71,7 @@ def _read(
 def _examine(client: BeaconClient, report: Report, *, send: bool, timeout: float) -> None:
     report.ingest_url = client.ingest_url
     parts = urlsplit(client.ingest_url)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if sends_in_clear(client.ingest_url):
         report.findings.append(say("plain_http", host=parts.hostname))
     send = _may_send(client, report) if send else False
     transport = client.transport
@@ -90,13 +90,6 @@ def _may_send(client: BeaconClient, report: Report) -> bool:
         return True
     report.findings.append(say("not_sent"))
     return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _versions(report: Report) -> Dict[str, str]:

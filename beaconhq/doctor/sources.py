@@ -186,10 +186,6 @@ def _explain_option(error: ValueError, report: Report) -> None:
         report.has_key = True
         report.findings.append(say("bad_key", text=text))
     elif text.startswith("ingest_url"):
-        # Without a scheme it may be anything, such as the key in the wrong variable.
-        shown, _, value = text.partition(", not ")
-        if value and "://" not in value:
-            text = f"{shown} (the value is not shown: it is no URL)"
         report.findings.append(say("bad_url", text=text))
     else:
         report.findings.append(say("bad_option", text=text))
@@ -199,7 +195,7 @@ def _described(client: BeaconClient, report: Report) -> BeaconClient:
     """Say what a client does without any network."""
     key = client._key  # noqa: SLF001 - of this package; it is not shown
     report.has_key = bool(key)
-    report.hide(key)
+    report.hide(key.reveal())
     if not client.enabled:
         value = os.environ.get(ENV_ENABLED)
         where = "enabled=False" if value is None else f"{ENV_ENABLED} is {value!r}"
