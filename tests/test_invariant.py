@@ -34,6 +34,7 @@ from support.transports import answer
 from support.virtual_time import VirtualLoop
 
 from beaconhq import errors
+from beaconhq.backoff import SHORTEST
 from beaconhq.exporter import Exporter, Limits
 from beaconhq.host import Host
 from beaconhq.loops import wait_for
@@ -169,7 +170,7 @@ class Ingest:
         elif kind in ("429", "503"):
             self.not_before, self.firm = now + {"429": 7.0, "503": 300.0}[kind], True
         elif kind != "413" and not self._machine.is_forced():
-            self.not_before, self.firm = now + LIMITS.flush_interval / 2, False
+            self.not_before, self.firm = now + SHORTEST * LIMITS.flush_interval, False
 
     async def release(self) -> None:
         await asyncio.sleep(0)
