@@ -11,30 +11,18 @@ import contextvars
 import gc
 import threading
 import weakref
-from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Callable, List
 
 import anyio
 import pytest
 from support.events import event, numbers
+from support.hosts import HOSTS, hosted, until
 from support.transports import DOWN, OK, ScriptedTransport, answer
 
 from beaconhq import BeaconClient, SendResult
 from beaconhq.errors import BatchRejected, BeaconError
 
-HOSTS = ["event_loop", "thread"]
 MakeClient = Callable[..., BeaconClient]
-
-
-@asynccontextmanager
-async def hosted(client: BeaconClient, host: str) -> AsyncIterator[BeaconClient]:
-    """Let the wanted host drain the client inside this block."""
-    if host == "event_loop":
-        async with client:
-            yield client
-    else:
-        yield client
-        await client.aclose()
 
 
 class GatedTransport(ScriptedTransport):
@@ -50,12 +38,6 @@ class GatedTransport(ScriptedTransport):
         while not self.gate.is_set():
             await asyncio.sleep(0.005)
         return await super().send(events)
-
-
-async def until(condition: Callable[[], bool], timeout: float = 10) -> None:
-    with anyio.fail_after(timeout):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def our_threads() -> List[str]:

@@ -13,7 +13,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Type
 
 #: Longest wait for anything to arrive, in seconds.
 PATIENCE = 30.0
@@ -27,6 +27,8 @@ class Post:
         self.headers = headers
         #: The number of the connection that it came over, from 0.
         self.connection = connection
+        #: When it arrived (monotonic seconds of the ingest's process).
+        self.arrived = time.monotonic()
         #: Status of the answer once it is fully written, else None.
         self.answered: Optional[int] = None
         self.events: List[Dict[str, Any]] = json.loads(body)["events"]
@@ -41,9 +43,13 @@ class Post:
 
 
 class RecordingIngest:
-    """The server; use it as a context manager."""
+    """
+    The server; use it as a context manager.
 
-    def __init__(self) -> None:
+    Its port is taken from the beginning, but connections are refused until it is entered.
+    """
+
+    def __init__(self, handler: Optional[Type[IngestHandler]] = None) -> None:
         self.posts: List[Post] = []
         #: Connections accepted so far.
         self.connections = 0
@@ -62,22 +68,24 @@ class RecordingIngest:
         self.stopping = threading.Event()
         self._changed = threading.Condition()
         self._sockets: List[socket.socket] = []
-        self._server = _Server(self)
+        self._server = _Server(self, handler or IngestHandler)
         self.port: int = self._server.server_address[1]
         self.url = f"http://localhost:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="ingest")
 
     def __enter__(self) -> RecordingIngest:  # noqa: PYI034 - Self is 3.11's
+        self._server.server_activate()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
         self.answering.set()
-        self._server.shutdown()
+        if self._thread.ident is not None:
+            self._server.shutdown()
+            self._thread.join()
         self.cut_connections()
         self._server.server_close()  # waits for the connections' threads
-        self._thread.join()
 
     # -- what arrived -------------------------------------------------------------------
 
@@ -136,15 +144,18 @@ class _Server(ThreadingTCPServer):
     request_queue_size = 128
     daemon_threads = False
 
-    def __init__(self, ingest: RecordingIngest) -> None:
+    def __init__(self, ingest: RecordingIngest, handler: Type[IngestHandler]) -> None:
         self.ingest = ingest
-        super().__init__(("localhost", 0), _Handler)
+        super().__init__(("localhost", 0), handler, bind_and_activate=False)
+        self.server_bind()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent: clients that leave in the middle are what many tests are about."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class IngestHandler(BaseHTTPRequestHandler):
+    """One connection; answers as the ingest was told to."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
@@ -153,11 +164,20 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.number = self.server.ingest.add_connection(self.connection)
 
-    def do_POST(self) -> None:
-        ingest = self.server.ingest
+    def receive(self) -> Post:
+        """Read and record one POST."""
         body = self.rfile.read(int(self.headers["content-length"]))
         post = Post(body, {name.lower(): value for name, value in self.headers.items()}, self.number)
-        ingest.add_post(post)
+        self.server.ingest.add_post(post)
+        return post
+
+    def do_POST(self) -> None:
+        self.serve()
+
+    def serve(self) -> None:
+        """Read a POST and answer it."""
+        ingest = self.server.ingest
+        post = self.receive()
         if ingest.delay:
             ingest.stopping.wait(ingest.delay)
         ingest.answering.wait()
@@ -169,15 +189,16 @@ class _Handler(BaseHTTPRequestHandler):
         if ingest.location:
             answer += f"Location: {ingest.location}\r\n".encode()
         if ingest.drip == "head":
-            self._drip(answer + b"X-Long: ")
+            self.drip(answer + b"X-Long: ")
         elif ingest.drip == "body":
             self.wfile.write(answer.replace(b"h: 2", b"h: 100000") + b"\r\n")
-            self._drip(b"")
+            self.drip(b"")
         else:
             self.wfile.write(answer + b"\r\n{}")
             ingest.note_answer(post, status)
 
-    def _drip(self, begin: bytes) -> None:
+    def drip(self, begin: bytes) -> None:
+        """Send a byte at a time, for as long as anybody reads."""
         self.close_connection = True
         deadline = time.monotonic() + PATIENCE
         for byte in begin:

@@ -1,0 +1,1 @@
+"""The SDK against an ingest that does what ingests, networks and proxies do wrong."""
