@@ -65,10 +65,10 @@ def rejected(answer: SendResult, count: int) -> errors.BatchRejected:
     status = answer.status
     if 300 <= status < 400:
         message = (
-            f"dropped {count} event(s): the ingest answered with a redirect ({status}), which is not "
+            f"dropped {{count}} event(s): the ingest answered with a redirect ({status}), which is not "
             "followed, as the key would leave for another origin; check ingest_url"
         )
         return errors.RedirectRefused(message, count=count, status=status)
     advice = _ADVICE.get(status, "the ingest rejected the batch")
-    message = f"dropped {count} event(s): {advice} ({status})"
+    message = f"dropped {{count}} event(s): {advice} ({status})"
     return errors.BatchRejected(message, count=count, status=status)

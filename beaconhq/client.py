@@ -26,7 +26,7 @@ from .options import (
     normalize_url,
     sends_in_clear,
 )
-from .report import Reporter, ignore, log_warning
+from .report import FIRST_SILENCE, Reporter, ignore, log_warning
 from .transport import MockTransport, Transport
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class BeaconClient:
         if transport is not None and not callable(getattr(transport, "send", None)):
             raise ValueError(f"transport must have a method send(events), as Transport says: {transport!r}")
 
-        reporter = Reporter(self.on_error)
+        reporter = Reporter(self.on_error, max(FIRST_SILENCE, self.flush_interval))
         make_exporter = _ExporterFactory(self, transport, client_factory, reporter)
         self._reporter = reporter
         self._lifecycle = Lifecycle(

@@ -17,6 +17,9 @@ BeaconError
 ├── HostUnavailable         the drain could not be started; events stay pending
 └── InsecureUrl             `ingest_url` is plain http to another host; reported once
 
+The same error (type and text) is not reported each time: `times` says how often it
+happened since its last report, and `count` sums up what these cost (`report.py`).
+
 No message and no attribute holds the ingest key, nor the text of another library's
 exception (it may quote request headers).
 """
@@ -30,6 +33,16 @@ if TYPE_CHECKING:
 
 class BeaconError(Exception):
     """Base of everything that `on_error` receives from this package."""
+
+    #: How often this happened since it was last reported, this time included.
+    times: int = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.times == 1 else f"{text} ({self.times} times since it was last reported)"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class ExportError(BeaconError):
@@ -64,15 +77,22 @@ class IngestUnavailable(ExportError):  # noqa: N818 - named after the answer
 
 
 class EventsDropped(BeaconError):  # noqa: N818 - named after what happened
-    """Events were lost for good: `count` of them, for the reason `reason`."""
+    """
+    Events were lost for good: `count` of them, for the reason `reason`.
+
+    `{count}` in the message stands for the number.
+    """
 
     #: The key under which `stats()["dropped"]` counts them.
     reason: ClassVar[str]
 
     def __init__(self, message: str, *, count: int) -> None:
         super().__init__(message)
-        #: How many events were lost.
+        #: How many events were lost since this was last reported.
         self.count = count
+
+    def __str__(self) -> str:
+        return str(self.args[0]).replace("{count}", str(self.count))
 
 
 class BufferFull(EventsDropped):

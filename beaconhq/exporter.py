@@ -115,7 +115,6 @@ class Exporter:
         self._body_limit = self._limits.max_batch_bytes
         self._successes = 0
         self._overflow_reported = 0
-        self._overflow_due = -math.inf
 
     # -- from any thread ----------------------------------------------------------------
 
@@ -163,7 +162,7 @@ class Exporter:
             host.wakeup = None
             if not host.is_lost():
                 self._queue.requeue()
-                self._report_overflow(self._overflow_due)
+                self._report_losses(at_once=True)
                 await self._release()
 
     async def _drain(self, host: Host, wakeup: Wakeup) -> None:
@@ -176,7 +175,7 @@ class Exporter:
                 continue
             if host.stop_by < math.inf or (host.retiring and not self._queue.pending):
                 return
-            self._report_overflow(now)
+            self._report_losses()
             if self._arm(now):
                 await wakeup.wait(max(0.0, min(due, self._next_tick) - now))
             self._queue.disarm()
@@ -307,7 +306,7 @@ class Exporter:
         self._queue.seal(batch)
         if invalid:
             fields = ", ".join(sorted(set(invalid)))
-            message = f"dropped {len(invalid)} event(s) beyond repair: {fields}"
+            message = f"dropped {{count}} event(s) beyond repair: {fields}"
             self._reporter.report(errors.InvalidEvent(message, count=len(invalid)))
         return batch
 
@@ -346,6 +345,7 @@ class Exporter:
             return self._retry_later(answers.unavailable(answer), answer.retry_after)
         if verdict is Verdict.DELIVERED:
             self._queue.settle_delivered()
+            self._reporter.delivered()
             self.backoff.reset()
             self._grow()
             return True
@@ -386,17 +386,17 @@ class Exporter:
 
     def _drop_too_large(self, limit: str) -> None:
         self._queue.settle_dropped(errors.EventTooLarge.reason)
-        message = f"dropped an event whose body alone is larger than {limit}"
+        message = f"dropped {{count}} event(s) whose body alone is larger than {limit}"
         self._reporter.report(errors.EventTooLarge(message, count=1))
 
-    def _report_overflow(self, now: float) -> None:
-        """Report what a full buffer cost, at most once per `flush_interval`."""
-        lost = self._queue.dropped.get("buffer_full", 0) - self._overflow_reported
-        if lost and now >= self._overflow_due:
+    def _report_losses(self, *, at_once: bool = False) -> None:
+        """Report what a full buffer cost, and what the reporter kept back of other losses."""
+        lost = self._queue.dropped.get(errors.BufferFull.reason, 0) - self._overflow_reported
+        if lost:
             self._overflow_reported += lost
-            self._overflow_due = now + self._limits.flush_interval
-            message = f"the buffer was full: dropped the {lost} oldest event(s)"
+            message = "the buffer was full: dropped the {count} oldest event(s)"
             self._reporter.report(errors.BufferFull(message, count=lost))
+        self._reporter.report_losses(at_once=at_once)
 
     async def _release(self) -> None:
         """Let the transport close what is bound to this event loop."""

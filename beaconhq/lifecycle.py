@@ -340,7 +340,7 @@ class Lifecycle:
         self.queue.arm(1)
         hooks.release(self)
         if lost:
-            message = f"dropped {lost} event(s) that could not be delivered before the interpreter's exit"
+            message = "dropped {count} event(s) that could not be delivered before the interpreter's exit"
             self._reporter.report(ClientClosed(message, count=lost))
 
     def leave_at_exit(self) -> None:
@@ -363,6 +363,7 @@ class Lifecycle:
         self._host = None
         self.queue.reset()
         self.queue.arm(1)
+        self._reporter.reset()
         if self._exporter is not None:
             self._exporter.reset()
             inherited.append(bridge.forget_connections(self._exporter))
