@@ -7,6 +7,7 @@ The same rules over both hosts are in `test_hosts.py`.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any, Awaitable, List
 
 import pytest
@@ -182,6 +183,28 @@ async def test_new_captures_never_cut_a_back_off_short() -> None:
     assert len(transport.attempts) <= 6
     assert rig.queue.pending == 10_000
     assert rig.queue.dropped == {"buffer_full": 50_000}
+
+
+@pytest.mark.parametrize("per_second", [1, 10, 500])
+@pytest.mark.parametrize("flushing", [False, True], ids=["left alone", "with a flush per capture"])
+def test_posts_per_minute_are_bounded_whatever_the_capture_rate(per_second: int, flushing: bool) -> None:
+    """No retry storm: a back-off's attempts, or one a second where somebody insists."""
+
+    async def main() -> None:
+        transport = ScriptedTransport(then=answer(503))
+        rig = Rig(transport, eager=10, capacity=1000)
+        flushes = []
+        for step in range(5 * 60 * per_second):
+            rig.capture(1, start=step)
+            if flushing:
+                flushes.append(asyncio.ensure_future(rig.flush()))
+            await rig.at((step + 1) / per_second)
+        await asyncio.gather(*flushes)
+        minutes = Counter(int(at // 60) for at in rig.times(transport))
+        assert max(minutes.values()) <= (61 if flushing else 6)
+        assert flushing or max(minutes[minute] for minute in range(1, 5)) <= 2
+
+    run_virtual(main)
 
 
 @virtual

@@ -94,6 +94,13 @@ class FaultIngest(RecordingIngest):
         """Give the next POSTs these faults, and `then` to all that follow."""
         self._faults, self._then = list(faults), then
 
+    def hold(self) -> None:
+        """Store what arrives, and answer nothing until `release`."""
+        self.answering.clear()
+
+    def release(self) -> None:
+        self.answering.set()
+
     def seen(self) -> Seen:
         return Seen(
             list(self.posts), self._unread, self._refused, self.connections, self._elsewhere.connections
@@ -125,7 +132,8 @@ class FaultIngest(RecordingIngest):
     def accept(self, post: Post, fault: Fault) -> int:
         """Check and store; return the status that a working ingest would answer."""
         if self._upstream is not None:
-            return _forward(post, self._upstream)
+            status = _forward(post, self._upstream)
+            return status if fault == Fault() else fault.status
         problem = _find_problem(post)
         if problem is not None:
             self._refused.append(problem)

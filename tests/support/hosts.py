@@ -30,3 +30,12 @@ async def until(condition: Callable[[], bool], timeout: float = 10) -> None:
     with anyio.fail_after(timeout):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def deliver_all(client: BeaconClient) -> None:
+    """Flush until nothing is pending: a back-off may have to pass first."""
+    for _ in range(60):
+        if (await client.flush()).pending == 0:
+            return
+        await asyncio.sleep(0.5)
+    raise AssertionError(client.stats())
