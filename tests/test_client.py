@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import signal
 import threading
 import time
@@ -91,6 +92,47 @@ def test_the_age_of_the_oldest_event_is_known_where_its_time_is(captured: Any, k
     client._lifecycle.queue.disarm()
     client.capture(captured)
     assert (client.stats()["oldest_pending_age"] is not None) == known
+
+
+class Hostile:
+    """What nobody should capture: every look at it fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+    def __str__(self) -> str:
+        raise LookupError("text")
+
+
+class HostileText:
+    ts = Hostile()
+
+
+@pytest.mark.parametrize(
+    "captured",
+    [
+        (),
+        (None,),
+        ("soon",) * 8,
+        (math.nan, "GET", "/", "/", 200, 0.1, None, None),
+        (-math.inf, "GET", "/", "/", 200, 0.1, None, None),
+        {},
+        {"ts": 10**400},
+        Hostile(),
+        HostileText(),
+    ],
+    ids=lambda captured: type(captured).__name__,
+)
+def test_stats_never_raise_and_are_json_whatever_waits(captured: Any) -> None:
+    """A health endpoint must not fail because of what somebody captured."""
+    client = BeaconClient("k", transport=ScriptedTransport(), register_atexit=False)
+    client._lifecycle.queue.disarm()
+    client.capture(captured)
+    stats = client.stats()
+    assert json.loads(json.dumps(stats, allow_nan=False)) == stats
+    assert stats["pending"] == 1
+    assert stats["oldest_pending_age"] is None
+    assert "pending=1" in repr(client)
 
 
 def test_the_state_says_what_goes_on(make_client: MakeClient) -> None:

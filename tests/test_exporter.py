@@ -185,7 +185,7 @@ async def test_new_captures_never_cut_a_back_off_short() -> None:
     assert rig.queue.dropped == {"buffer_full": 50_000}
 
 
-@pytest.mark.parametrize("per_second", [1, 10, 500])
+@pytest.mark.parametrize("per_second", [1, 30])
 @pytest.mark.parametrize("flushing", [False, True], ids=["left alone", "with a flush per capture"])
 def test_posts_per_minute_are_bounded_whatever_the_capture_rate(per_second: int, flushing: bool) -> None:
     """No retry storm: a back-off's attempts, or one a second where somebody insists."""
@@ -194,7 +194,7 @@ def test_posts_per_minute_are_bounded_whatever_the_capture_rate(per_second: int,
         transport = ScriptedTransport(then=answer(503))
         rig = Rig(transport, eager=10, capacity=1000)
         flushes = []
-        for step in range(5 * 60 * per_second):
+        for step in range(3 * 60 * per_second):
             rig.capture(1, start=step)
             if flushing:
                 flushes.append(asyncio.ensure_future(rig.flush()))
@@ -202,7 +202,7 @@ def test_posts_per_minute_are_bounded_whatever_the_capture_rate(per_second: int,
         await asyncio.gather(*flushes)
         minutes = Counter(int(at // 60) for at in rig.times(transport))
         assert max(minutes.values()) <= (61 if flushing else 6)
-        assert flushing or max(minutes[minute] for minute in range(1, 5)) <= 2
+        assert flushing or max(minutes[minute] for minute in (1, 2)) <= 2
 
     run_virtual(main)
 
