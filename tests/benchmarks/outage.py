@@ -1,7 +1,7 @@
 """
 What an ingest that is down costs the application: the request rate with it down over the rate with it up.
 
-    PYTHONPATH=tests python -m benchmarks.faults [--requests 10000] [--rounds 6]
+    PYTHONPATH=tests python -m benchmarks.outage [--requests 10000] [--rounds 6]
 
 An application in this process serves requests at concurrency 50; the ingest is a process of its own. Rounds
 with the ingest up and down alternate, so that what else the machine does meets both. The ratio is that of the
