@@ -230,6 +230,22 @@ async def test_an_ingest_that_is_down_for_an_hour_is_told_seven_times() -> None:
     assert told <= len(transport.attempts)
 
 
+@virtual
+async def test_an_outage_after_a_recovery_is_told_at_once() -> None:
+    transport = ScriptedTransport(then=answer(503))
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(3500)  # the next report is due at 3780
+    told = len(rig.reported)
+    transport.then = answer(202)
+    await rig.at(3600)
+    assert rig.queue.delivered == 1
+    transport.then = answer(503)
+    rig.capture(1)
+    await rig.at(3610)
+    assert len(rig.reported) == told + 1
+
+
 @pytest.mark.parametrize("status", [400, 401, 307])
 def test_what_was_told_adds_up_to_what_was_lost(status: int) -> None:
     async def main() -> None:
