@@ -14,6 +14,7 @@ import math
 import random
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Optional, Union
 
 import anyio
@@ -402,5 +403,6 @@ class Exporter:
         """Let the transport close what is bound to this event loop."""
         release = getattr(self.transport, "release", None)
         if release is not None:
-            with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
+            # A custom transport is the user's own code.
+            with suppress(Exception), anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await release()

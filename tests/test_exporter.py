@@ -645,6 +645,24 @@ async def test_the_transport_is_released_when_the_drain_ends() -> None:
     assert transport.released == 1
 
 
+@pytest.mark.parametrize("coroutine", [True, False])
+def test_a_transport_that_cannot_be_released_ends_nothing(coroutine: bool) -> None:
+    """`release` may also be a method of the user's own, which happens to have that name."""
+
+    async def fail() -> None:
+        raise OSError("release")
+
+    async def main() -> None:
+        transport = ScriptedTransport()
+        transport.release = fail if coroutine else list  # type: ignore[attr-defined]
+        rig = Rig(transport)
+        rig.capture(1)
+        await rig.stop()
+        assert rig.queue.delivered == 1
+
+    run_virtual(main)
+
+
 # -- kinds of transports ----------------------------------------------------------------
 
 

@@ -78,11 +78,11 @@ def play(ingest: FaultIngest, make_client: MakeClient, reported: List[BeaconErro
             ingest.script(faults)
             for number in range(10):
                 client.capture(event(number))
-            await until(lambda: settled(client), timeout=30)
+            await until(lambda: settled(client))
             assert_sum(client, 10 + warm)
             assert client.stats()["host"] == host
             client.capture(event(10))
-            await until(lambda: settled(client), timeout=30)
+            await until(lambda: settled(client))
         assert_sum(client, 11 + warm)
         seen = ingest.seen()
         assert seen.refused == []
@@ -271,8 +271,8 @@ class TestDropped:
         async with hosted(client, host):
             captured = await capture_for(2.0, client)
             assert_sum(client, captured)
-        # At the earliest after 0, 0.1, 0.3, 0.7 and 1.5 s, and once more at the stop; 200 captures.
-        assert 2 <= ingest.count_posts() <= 6
+        # 200 captures; POSTs at the earliest after 0, 0.1, 0.3, 0.7 and 1.5 s, and once more at the stop.
+        assert 2 <= ingest.count_posts() <= 8
         assert ingest.seen().elsewhere == 0
 
 

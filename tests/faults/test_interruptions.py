@@ -44,7 +44,7 @@ def capture_five(client: BeaconClient) -> None:
 
 
 async def post_under_way(ingest: FaultIngest, posts: int = 1) -> None:
-    await until(lambda: ingest.count_posts() == posts, timeout=30)
+    await until(lambda: ingest.count_posts() == posts)
 
 
 @pytest.mark.parametrize("host", HOSTS)

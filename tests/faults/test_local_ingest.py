@@ -62,7 +62,7 @@ def test_it_drops_what_comes_twice_because_an_answer_was_lost(
         async with hosted(client, host):
             for number in range(first, first + 10):
                 client.capture(event(number))
-            await until(lambda: client.stats()["delivered"] == 10, timeout=30)
+            await until(lambda: client.stats()["delivered"] == 10)
 
     with local_ingest(tmp_path / "events.db", port) as process:
         between = make_ingest(url)

@@ -25,7 +25,7 @@ async def hosted(client: BeaconClient, host: str) -> AsyncIterator[BeaconClient]
         await client.aclose()
 
 
-async def until(condition: Callable[[], bool], timeout: float = 10) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 30) -> None:
     """Poll until `condition` holds, at most `timeout` seconds."""
     with anyio.fail_after(timeout):
         while not condition():
