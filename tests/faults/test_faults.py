@@ -14,6 +14,8 @@ import pytest
 from support.events import event
 from support.hosts import HOSTS, hosted, until
 
+from beaconhq import HttpTransport
+
 from .ingest import KEY, STORED, Fault
 
 if TYPE_CHECKING:
@@ -90,6 +92,23 @@ def play(ingest: FaultIngest, make_client: MakeClient, reported: List[BeaconErro
         return Ended(client.stats(), seen, ingest.stored(), ingest.duplicates(), names(reported))
 
     return play
+
+
+@pytest.mark.parametrize(
+    ("key", "payload", "objection"),
+    [
+        (KEY, event(status=99).to_payload(), "event 0, status: must be 100 to 599"),
+        (KEY, event(path="").to_payload(), "event 0, path: must have 1 to 4096 UTF-16 units, has 0"),
+        ("another", event().to_payload(), "authorization is 'Bearer another'"),
+    ],
+)
+async def test_the_ingest_is_strict(ingest: FaultIngest, key: str, payload: Any, objection: str) -> None:
+    """What the tests below take for granted: it refuses, and says so."""
+    transport = HttpTransport(ingest.get_url(), key)
+    assert (await transport.send([payload])).status == 400
+    await transport.release()
+    assert ingest.seen().refused == [objection]
+    assert ingest.stored() == []
 
 
 ALL = [path(number) for number in range(11)]

@@ -53,6 +53,24 @@ class TestBufferedEvents:
         assert run(script, ingest) == (0, "0\n", "")
         assert ingest.paths == ["/0", "/1", "/2"]
 
+    def test_losses_that_were_kept_back_are_the_parents_to_report(self, ingest: RecordingIngest) -> None:
+        script = """
+            client = make(on_error=lambda error: print(error.count, flush=True))
+            for _ in range(3):
+                client.capture(None)
+                client.flush_sync(20)
+
+            def work():
+                print(client.stats()["last_error"], flush=True)
+                client.capture(event("/child"))
+                client.flush_sync(20)
+
+            child(work, leave=sys.exit)
+            print("parent", flush=True)
+        """
+        assert run(script, ingest) == (0, "1\nNone\nparent\n2\n", "")
+        assert ingest.paths == ["/child"]
+
     def test_a_child_that_flushes_sends_its_own_only(self, ingest: RecordingIngest) -> None:
         script = """
             def work():
