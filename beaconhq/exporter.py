@@ -327,7 +327,9 @@ class Exporter:
             # Without the frames, whose locals hold the request and so the key.
             return err.with_traceback(None)
         except Exception as err:  # noqa: BLE001 - a custom transport is the user's own code
-            failure = errors.TransportError(f"{type(self.transport).__name__}.send raised {err!r}")
+            # By its type only: the text may quote request headers.
+            message = f"{type(self.transport).__name__}.send raised {type(err).__name__}"
+            failure = errors.TransportError(message)
             failure.__cause__ = err
             return failure
         if not isinstance(answer, SendResult):

@@ -264,6 +264,24 @@ async def test_what_the_transport_raises_is_a_retry_with_its_cause() -> None:
 
 
 @virtual
+async def test_an_exception_that_cannot_be_shown_or_must_not_be_is_named_by_its_type() -> None:
+    """Its text may quote request headers, and so a key."""
+
+    class UnspeakableError(Exception):
+        def __repr__(self) -> str:
+            raise LookupError("Bearer secret")
+
+        __str__ = __repr__
+
+    transport = ScriptedTransport(UnspeakableError("Bearer secret"))
+    rig = Rig(transport)
+    rig.capture(1)
+    await rig.at(60)
+    assert [str(error) for error in rig.reported] == ["ScriptedTransport.send raised UnspeakableError"]
+    assert numbers(transport.delivered) == [0]
+
+
+@virtual
 async def test_a_transport_that_returns_nonsense_is_reported_and_retried() -> None:
     class Nonsense:
         calls = 0
