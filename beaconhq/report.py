@@ -3,7 +3,7 @@ Telling the truth about delivery: the one place that calls the user's `on_error`
 
 Always in the drain (or the exit hook), outside every lock, never on the request path.
 The same error again and again is told now and then, with how often it happened and how
-many events it cost: an ingest that is down for an hour is no reason for 80 log lines.
+many events it cost: an ingest that is down for an hour is no reason for 100 log lines.
 """
 
 from __future__ import annotations
