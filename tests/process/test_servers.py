@@ -1,124 +1,29 @@
-"""Real servers: what was answered is delivered once, whatever signal ends the server."""
+"""Servers of ASGI applications: what was answered is delivered once, whatever signal ends the server."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import signal
-import sys
-import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import pytest
 
-from .children import LIFETIME, free_port, running, wait_until
+from . import servers
+from .servers import APPS, SLOW, Load, Server, assert_delivered_once, delivered
 
 if TYPE_CHECKING:
-    import subprocess
+    from contextlib import AbstractContextManager
 
     from .ingest_server import RecordingIngest
 
 pytestmark = pytest.mark.process
 
-APPS = str(Path(__file__).parent / "apps")
 UVICORN = ("-m", "uvicorn", "served:app", f"--app-dir={APPS}", "--host=localhost", "--log-level=warning")
-HYPERCORN = ("-m", "hypercorn", "--graceful-timeout=10", "--log-level=warning")
+HYPERCORN = ("-m", "hypercorn", "served:app", "--graceful-timeout=10", "--log-level=warning")
 
 
-class Server(NamedTuple):
-    """A running server and what is known about it."""
-
-    process: subprocess.Popen[str]
-    port: int
-
-    def get(self, path: str) -> Any:
-        """Return the answer to one request over a connection of its own."""
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=LIFETIME)
-        with contextlib.closing(connection):
-            connection.request("GET", path, headers={"connection": "close"})
-            answer = connection.getresponse()
-            assert answer.status == 200
-            return json.load(answer)
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, self.process.stdout and self.process.stdout.read()
-        with contextlib.suppress(OSError):
-            return bool(self.get("/inside/process"))
-        return False
-
-    def end(self, signum: signal.Signals) -> str:
-        """Send a signal, wait for the end, and return what the server printed."""
-        self.process.send_signal(signum)
-        output, _ = self.process.communicate(timeout=LIFETIME)
-        return output
-
-
-@contextlib.contextmanager
-def serving(ingest: RecordingIngest, command: Sequence[str], **env: str) -> Iterator[Server]:
-    """Run a server until the block ends, at the latest."""
-    port = free_port()
-    bind = [f"--port={port}"] if "uvicorn" in command else [f"--bind=localhost:{port}", "served:app"]
-    paths = {"PYTHONPATH": ":".join([APPS, *sys.path])}
-    with running([*command, *bind], INGEST_URL=ingest.url, **paths, **env) as process:
-        server = Server(process, port)
-        wait_until(server.is_up, "the server")
-        yield server
-
-
-class Load:
-    """Clients that send request after request until the server is gone; knows what was answered."""
-
-    def __init__(self, server: Server, clients: int = 4) -> None:
-        self.asked: List[str] = []
-        self.answered: List[str] = []
-        self._server = server
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
-        self._threads += [threading.Thread(target=self._ask, args=(f"/slow/{n}",)) for n in range(5)]
-
-    def __enter__(self) -> Load:  # noqa: PYI034 - Self is 3.11's
-        for thread in self._threads:
-            thread.start()
-        wait_until(lambda: {f"/slow/{n}" for n in range(5)} <= set(self.asked), "five slow requests")
-        wait_until(lambda: len(self.answered) > 50, "some quick requests")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.join(LIFETIME)
-            assert not thread.is_alive()
-
-    def _run(self, client: int) -> None:
-        number = 0
-        while self._ask(f"/items/{client}-{number}"):
-            number += 1
-
-    def _ask(self, path: str) -> bool:
-        """Send one request; False when the server is gone."""
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            self.asked.append(path)
-            self._server.get(path)
-            self.answered.append(path)
-            return True
-        return False
-
-
-def delivered(ingest: RecordingIngest) -> List[str]:
-    """Return the paths that arrived, without those by which the tests look inside."""
-    return [path for path in ingest.paths if not path.startswith("/inside/")]
-
-
-def assert_delivered_once(load: Load, ingest: RecordingIngest) -> None:
-    """
-    What was answered arrived once, and nothing that was not asked for.
-
-    An answer may be cut off on its way when the server closes (hypercorn does that now
-    and then): the application answered, so its event is true, and nobody counts the answer.
-    """
-    paths = delivered(ingest)
-    assert len(paths) == len(set(paths))
-    assert set(load.answered) <= set(paths) <= set(load.asked)
+def serving(ingest: RecordingIngest, command: Sequence[str], **env: str) -> AbstractContextManager[Server]:
+    bind = "--port={port}" if "uvicorn" in command else "--bind=localhost:{port}"
+    return servers.serving(ingest, command, bind, **env)
 
 
 class TestShutdownUnderLoad:
@@ -131,18 +36,15 @@ class TestShutdownUnderLoad:
         with serving(ingest, command) as server, Load(server) as load:
             assert server.end(signum) == ""
         assert_delivered_once(load, ingest)
-        assert {f"/slow/{n}" for n in range(5)} <= set(load.answered)
+        assert set(SLOW) <= set(load.answered)
 
     def test_in_two_workers(self, ingest: RecordingIngest) -> None:
         with serving(ingest, [*UVICORN, "--workers=2"]) as server:
-            wait_until(lambda: self.saw_both(server), "answers from both workers")
+            server.workers(2)
             with Load(server) as load:
                 assert server.end(signal.SIGTERM) == ""
         assert_delivered_once(load, ingest)
         assert {post.connection for post in ingest.posts} >= {0, 1}
-
-    def saw_both(self, server: Server) -> bool:
-        return len({server.get("/inside/process")["pid"] for _ in range(10)}) == 2
 
     def test_sigint_without_lifespan(self, ingest: RecordingIngest) -> None:
         """The bridge serves; uvicorn ends by itself after SIGINT, so the exit hook runs."""

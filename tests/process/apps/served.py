@@ -18,7 +18,7 @@ beacon = BeaconClient(
     flush_interval=float(os.environ.get("FLUSH_INTERVAL", "600")),
 )
 app = FastAPI()
-app.add_middleware(BeaconASGIMiddleware, client=beacon, consumer_header="x-api-key")
+app.add_middleware(BeaconASGIMiddleware, client=beacon, consumer_resolver=lambda scope: str(os.getpid()))
 
 #: The threads of ours that were seen during a request. The one that loads the HTTP stack
 #: in the first moments is let pass: it ends by itself.
