@@ -11,11 +11,11 @@ Nothing here imports asyncio, anyio or httpx before a thread of ours runs.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from threading import Thread
 
 from . import hooks
-from .native import start_thread, threads_are_greenlets
+from .native import start_greenlet, start_thread, threads_are_greenlets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,19 +29,36 @@ if TYPE_CHECKING:
 JOIN_TIMEOUT = 0.5
 
 
-def start(main: Callable[[], None], host: Host) -> bool:
+def start(main: Callable[[], None], load: Callable[[], None], host: Host) -> bool:
     """
     Start the thread; False where no thread can be started (limits, interpreter exit).
 
     `Thread.start` waits for the new thread and takes locks of the `threading` module,
     neither of which a capture in a signal handler may do. So a bare thread does it. Under
-    gevent the bare thread itself is the bridge, as a `Thread` would be a greenlet.
+    gevent the bare thread itself is the bridge, as a `Thread` would be a greenlet; and
+    `load`, which imports the HTTP stack, runs in a greenlet of the main thread first.
     """
     try:
-        start_thread(main if threads_are_greenlets() else lambda: _start_named(main, host))
+        start_thread(_main_under_gevent(main, load) if threads_are_greenlets() else _named(main, host))
     except RuntimeError:
         return False
     return True
+
+
+def _main_under_gevent(main: Callable[[], None], load: Callable[[], None]) -> Callable[[], None]:
+    # With trio installed, httpcore's import runs `ldconfig`: gevent starts processes from the
+    # main thread only.
+    loaded = start_greenlet(load)
+
+    def run() -> None:
+        loaded.acquire()
+        main()
+
+    return run
+
+
+def _named(main: Callable[[], None], host: Host) -> Callable[[], None]:
+    return lambda: _start_named(main, host)
 
 
 def _start_named(main: Callable[[], None], host: Host) -> None:
@@ -91,7 +108,9 @@ def prepare(exporter: Exporter) -> None:
     prepare_transport = getattr(exporter.transport, "prepare", None)
     if prepare_transport is None:
         return
-    with hooks.loading, suppress(Exception):  # a transport is the user's hook; see above
+    # A greenlet that is switched here must hold no lock that would stop the whole process.
+    lock = nullcontext() if threads_are_greenlets() else hooks.loading
+    with lock, suppress(Exception):  # a transport is the user's hook; see above
         prepare_transport()
 
 

@@ -164,6 +164,8 @@ class BeaconClient:
             self.shutdown_timeout if register_atexit else None,
         )
         self._put = self._lifecycle.queue.put
+        if enabled:
+            self._lifecycle.install()
         # Not `__del__`: nothing of ours may run half torn down at exit. The exit hook does that.
         finalize(self, self._lifecycle.retire).atexit = False
 

@@ -14,11 +14,12 @@ import sys
 import time
 from weakref import WeakSet
 
+from . import uwsgi
 from .native import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Set
+    from typing import Any, List, Optional, Set
 
     from .lifecycle import Lifecycle
 
@@ -37,6 +38,10 @@ _kept: Set[Lifecycle] = set()
 _inherited: List[object] = []
 #: The locks that the fork under way holds.
 _held: List[Any] = []
+#: What was warned of.
+_warned: Set[str] = set()
+#: The process that all of this belongs to.
+_pid = os.getpid()
 #: Whether the fork hooks are in place.
 _forks_watched = False
 #: Whether this process has looked for `multiprocessing`.
@@ -69,6 +74,7 @@ def _at_exit() -> None:
     First every running host is asked to stop, then each is waited for; what is left is
     sent from this thread, as no other can be started any more (3.12 and later).
     """
+    notice_fork()
     now = time.monotonic()
     leaving = []
     for lifecycle in tuple(_lifecycles):
@@ -79,6 +85,15 @@ def _at_exit() -> None:
     hosts = [lifecycle.begin_exit(deadline) for lifecycle, deadline in leaving]
     for (lifecycle, deadline), host in zip(leaving, hosts):
         lifecycle.finish_exit(host, deadline)
+
+
+def warn(message: str) -> None:
+    """Log a warning, once per process and text. For the application's start, not for a request."""
+    if message not in _warned:
+        import logging
+
+        _warned.add(message)
+        logging.getLogger("beaconhq").warning(message)
 
 
 def _join_multiprocessing() -> None:
@@ -112,6 +127,7 @@ def _watch_forks() -> None:
             after_in_parent=_after_fork_in_parent,
             after_in_child=_after_fork_in_child,
         )
+        uwsgi.watch_forks(notice_fork)
         _forks_watched = True
 
 
@@ -125,14 +141,32 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    # The inherited locks may be in any state.
-    global loading, resolving, _multiprocessing_joined  # noqa: PLW0603
-    loading, resolving = Lock(), Lock()
+    global loading, resolving
+    loading, resolving = Lock(), Lock()  # those that this fork holds
     _held.clear()
+    if not uwsgi.calls_later():
+        notice_fork()
+
+
+def notice_fork(capturing: Optional[Lifecycle] = None) -> None:
+    """
+    Start afresh if this process was forked since the last look; else do nothing.
+
+    Called by the fork's hook, and again wherever a drain starts or wakes, as what forks
+    in C may call no hook. `capturing` is the lifecycle that has just captured an event.
+    """
+    global loading, resolving, _pid, _multiprocessing_joined  # noqa: PLW0603
+    if _pid == os.getpid():
+        return
+    _pid = os.getpid()
+    loading, resolving = Lock(), Lock()  # the inherited ones may be in any state
     _multiprocessing_joined = False
-    _kept.clear()
+    takes_over = uwsgi.takes_over()
+    if not takes_over:
+        _kept.clear()
     for lifecycle in tuple(_lifecycles):
-        _inherited.extend(lifecycle.after_fork_in_child())
+        newest = 1 if lifecycle is capturing else 0
+        _inherited.extend(lifecycle.after_fork_in_child(None if takes_over else newest))
 
 
 atexit.register(_at_exit)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import time
 from threading import get_ident
 
-from . import bridge, hooks
+from . import bridge, hooks, uwsgi
 from .errors import ClientClosed, HostUnavailable
 from .host import Host
-from .native import Lock
+from .native import Lock, threads_are_greenlets
 from .queue import EventQueue
 
 TYPE_CHECKING = False
@@ -58,6 +58,7 @@ class Lifecycle:
         self._exiting = False
         self._make_exporter = make_exporter
         self._exporter: Optional[Exporter] = None
+        self._loaded = False
         self._making = Lock()
         self._reporter = reporter
         self._lock = Lock()
@@ -78,6 +79,24 @@ class Lifecycle:
                         self._exporter = self._make_exporter(self.queue)
         return self._exporter
 
+    def install(self) -> None:
+        """
+        Do what some servers need before the first request, once captures are to be expected.
+
+        Under gevent the HTTP stack loads now, on the main thread. Under uWSGI without
+        threads there will be no bridge: say so.
+        """
+        if threads_are_greenlets():
+            self._load()
+        elif uwsgi.threads_are_off():
+            self._reporter.defer(HostUnavailable(uwsgi.THREADS_ARE_OFF))
+            hooks.warn(uwsgi.THREADS_ARE_OFF)
+
+    def _load(self) -> None:
+        if not self._loaded:
+            self._loaded = True
+            bridge.prepare(self.exporter())
+
     def is_backing_off(self) -> bool:
         """Whether the next POST waits for a failure's delay to pass."""
         return self._exporter is not None and self._exporter.is_backing_off()
@@ -86,6 +105,7 @@ class Lifecycle:
 
     def _attend(self) -> None:
         """Called by a capture that reached a threshold: wake or start a host, trim. Never blocks."""
+        hooks.notice_fork(self)
         if self.closed:
             self.queue.discard("closed")
             return
@@ -95,26 +115,35 @@ class Lifecycle:
             self._try_start_bridge()
         elif self.queue.armed:
             self.queue.disarm()
-            if not host.wake():
+            if not host.wake() or self._host is None:  # its loop is closed; or it ended this moment
                 self._try_start_bridge(instead_of=host)
 
     def _try_start_bridge(self, instead_of: Optional[Host] = None) -> None:
         if self._exiting:
             return  # the exit hook sends it: a thread that starts this late can crash Python 3.9
-        if not self._lock.acquire(False):
+        lock = self._lock  # a fork in here gives the child another
+        if not lock.acquire(False):
             return  # someone else is changing the host, perhaps the very code that we interrupt
         try:
-            if self._host is instead_of:
+            if self._host is None or self._host is instead_of:
                 self._recover()
                 self._start_bridge()
         finally:
-            self._lock.release()
+            lock.release()
+            if lock is not self._lock:  # a forked child goes on: it was its parent that got the thread
+                self._host = None
+                self.queue.arm(1)
 
     def _start_bridge(self) -> Optional[Host]:
         """Under the lock: start the bridge; None where no thread can be started."""
         host = Host("thread")
         hooks.keep(self)
-        if not bridge.start(lambda: self._run_in_thread(host), host):
+        if uwsgi.is_forking():
+            return None  # the queue stays armed: the first capture in a worker starts the bridge
+        if uwsgi.threads_are_off():
+            self.queue.disarm()  # as `install` said: the exit hook sends everything
+            return None
+        if not bridge.start(lambda: self._run_in_thread(host), self._load, host):
             self._reporter.defer(HostUnavailable("no thread can be started; events wait for the exit hook"))
             self.queue.arm(self.queue.pending + RETRY_START_AFTER)
             return None
@@ -199,6 +228,7 @@ class Lifecycle:
         loop = loops.running_loop()
         if loop is None:
             return
+        hooks.notice_fork()
         with self._lock:
             host = self._host
             if host is not None and host.is_lost():
@@ -250,6 +280,7 @@ class Lifecycle:
 
     def _request_flush(self) -> Tuple[Flush, Optional[Host]]:
         """Ask the host for a flush; with events pending and no host, start one for them."""
+        hooks.notice_fork()
         exporter = self.exporter()
         with self._lock:
             host = self._usable_host()  # first, as it ends the flushes that a lost host left
@@ -280,6 +311,7 @@ class Lifecycle:
 
     def _request_stop(self, timeout: float) -> Optional[Host]:
         """Ask the host to stop; with events left and no host, start one for them."""
+        hooks.notice_fork()
         with self._lock:
             host = self._usable_host()
             if host is None and self.queue.pending:
@@ -351,9 +383,11 @@ class Lifecycle:
             host.hand_over()
             bridge.wait(host, GRACE)
 
-    def after_fork_in_child(self) -> List[object]:
+    def after_fork_in_child(self, newest: Optional[int]) -> List[object]:
         """
         Start afresh: events, host and requests are the parent's.
+
+        All but the `newest` events, that is; None makes all of them this process's.
 
         Returns what must be kept for the life of the process: closing an inherited socket
         or selector would deafen the parent, which shares its epoll set.
@@ -361,7 +395,8 @@ class Lifecycle:
         inherited: List[object] = [self._host]
         self._lock, self._making = Lock(), Lock()
         self._host = None
-        self.queue.reset()
+        if newest is not None:
+            self.queue.reset(keep=newest)
         self.queue.arm(1)
         self._reporter.reset()
         if self._exporter is not None:

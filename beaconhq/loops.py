@@ -22,7 +22,7 @@ from typing import Any, Awaitable, Callable, Coroutine, Optional
 import anyio
 
 from . import hooks
-from .native import threads_are_greenlets
+from .native import original, threads_are_greenlets
 from .quiet import quiet
 
 #: Seconds between two looks of a greenlet that waits for the bridge.
@@ -220,7 +220,8 @@ class PrivateLoop(asyncio.SelectorEventLoop):
     ) -> list[Any]:
         """Look up a host name, blocking."""
         with hooks.resolving:
-            return socket.getaddrinfo(host, port, family, type, proto, flags)
+            look_up: Callable[..., list[Any]] = original(socket, "getaddrinfo")  # gevent's starts threads
+            return look_up(host, port, family, type, proto, flags)
 
 
 def run_private(main: Callable[[], Awaitable[None]]) -> None:

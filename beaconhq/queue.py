@@ -45,12 +45,17 @@ class EventQueue:
     def __init__(self, capacity: int, on_attention: Callable[[], None]) -> None:
         self.capacity = capacity
         self._on_attention = on_attention
+        self._events: Deque[object] = deque()
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everything, locks included: a forked child's events are its parent's."""
+    def reset(self, keep: int = 0) -> None:
+        """
+        Forget everything, locks included: a forked child's events are its parent's.
+
+        All but the `keep` newest events, that is.
+        """
         self._lock = Lock()
-        self._events: Deque[object] = deque()
+        self._events = deque(tuple(self._events)[-keep:] if keep else ())
         self._append = self._events.append
         self._sealed: Deque[Batch] = deque()
         self._in_flight: InFlight = []
@@ -72,15 +77,17 @@ class EventQueue:
 
     def trim(self) -> None:
         """Drop the oldest events past the capacity; does nothing where someone else is at it."""
-        if self._lock.acquire(False):
+        lock = self._lock  # a fork in here gives the child another
+        if lock.acquire(False):
             try:
                 self._drop_excess()
             finally:
-                self._lock.release()
+                lock.release()
 
     def discard(self, reason: str) -> int:
         """Drop everything that waits, under `reason`; 0 where someone else holds the lock."""
-        if not self._lock.acquire(False):
+        lock = self._lock
+        if not lock.acquire(False):
             return 0
         try:
             count = self._pending()
@@ -90,7 +97,7 @@ class EventQueue:
             self._count_dropped(reason, count)
             return count
         finally:
-            self._lock.release()
+            lock.release()
 
     # -- waking the drain ---------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, Iterator, List
 
 import pytest
 
@@ -136,7 +136,7 @@ class TestBufferedEvents:
     def test_a_client_of_the_master_serves_its_workers(self, ingest: RecordingIngest) -> None:
         """Preloading: the client is made before the fork and used after it."""
         script = """
-            client = make()
+            client = make(shutdown_timeout=30)  # four that load the HTTP stack at the same time
             pids = [
                 fork(lambda: client.capture(event(f"/{number}")), leave=sys.exit) for number in range(4)
             ]
@@ -387,6 +387,121 @@ class TestAnyMoment:
         """
         assert run(script, ingest) == (0, "", "")
         assert ingest.paths.count("/child") == 20
+
+    @pytest.mark.parametrize("goes_on", [False, pytest.param(True, marks=pytest.mark.torture)])
+    @pytest.mark.parametrize("awake", [False, pytest.param(True, marks=pytest.mark.torture)])
+    def test_at_every_line_of_a_capture(self, awake: bool, goes_on: bool, ingest: RecordingIngest) -> None:
+        """
+        As a signal handler may, that forks wherever it finds the main thread.
+
+        A child that ends in there has only its own event. One that goes on also makes the
+        capture that it was forked in, if the event was not the parent's yet.
+        """
+        script = f"""
+            import beaconhq
+
+            home = os.path.dirname(beaconhq.__file__)
+
+            def work():
+                client.capture(event("/child"))
+                assert client.flush_sync(30).pending == 0
+                assert client.stats()["delivered"] == client.stats()["captured"] <= {1 + goes_on}
+
+            def capture_and_fork_at(number):
+                pids = []
+                lines = 0
+
+                def trace(frame, kind, _):
+                    nonlocal lines
+                    if kind == "line":
+                        lines += 1
+                        if lines == number + 1:
+                            sys.settrace(None)
+                            pids.append(os.fork() if {goes_on} else fork(work))
+                    return trace if frame.f_code.co_filename.startswith(home) else None
+
+                made = event(f"/{{number}}")
+                sys.settrace(trace)
+                client.capture(made)
+                sys.settrace(None)
+                if pids == [0]:
+                    work()
+                    os._exit(0)
+                for pid in pids:
+                    ended(pid)
+                assert client.flush_sync(30).pending == 0
+                return pids
+
+            client = make(batch_size=1, timeout=30)
+            number = 0
+            while True:
+                if {awake}:
+                    client.capture(event("/awake"))
+                    assert client.flush_sync(30).pending == 0
+                forked = capture_and_fork_at(number)
+                client.shutdown()
+                if not forked:
+                    break
+                number += 1
+            print(number)
+        """
+        ended = run(script, ingest)
+        assert (ended.code, ended.err) == (0, "")
+        lines = int(ended.out)
+        assert lines >= 10
+        assert ingest.paths.count("/child") == lines
+        assert ingest.paths.count("/awake") == (lines + 1) * awake
+        of_parent = [path for path in ingest.paths if path not in ("/child", "/awake")]
+        assert set(of_parent) == {f"/{number}" for number in range(lines + 1)}
+        assert goes_on or len(of_parent) == lines + 1
+
+
+class TestForkThatCallsNoHook:
+    """
+    What forks in C, such as uWSGI, may not tell Python: the process's id does.
+
+    The parent's drain runs in its own event loop, so that it has no second thread: Python
+    itself does not survive such a fork where another thread was about to run.
+    """
+
+    @pytest.mark.parametrize(
+        ("work", "expected"),
+        [
+            ("client.capture(event('/child')); client.flush_sync(20)", ["/child"]),
+            ("client.capture(event('/child')); client.shutdown()", ["/child"]),
+            ("client.capture(event('/child')); atexit._run_exitfuncs()", ["/child"]),
+            ("client.flush_sync(20)", []),
+            ("client.shutdown()", []),
+            ("atexit._run_exitfuncs()", []),
+        ],
+    )
+    def test_the_parents_events_stay_with_it(
+        self, work: str, expected: List[str], ingest: RecordingIngest
+    ) -> None:
+        script = f"""
+            import asyncio, atexit, ctypes, traceback
+
+            async def main():
+                async with client:
+                    client.capture(event("/parent-0"))
+                    assert await client.flush(20) == (1, 0, 0)
+                    client.capture(event("/parent-1"))
+                    pid = ctypes.PyDLL(None).fork()  # keeps the interpreter's lock, as os.fork does
+                    if pid == 0:
+                        try:
+                            {work}
+                            os._exit(0)
+                        except BaseException:
+                            traceback.print_exc()
+                            os._exit(1)
+                    await asyncio.to_thread(ended, pid)
+                    assert await client.flush(20) == (1, 0, 0)
+
+            client = make(batch_size=2)
+            asyncio.run(main())
+        """
+        assert run(script, ingest) == (0, "", "")
+        assert ingest.paths == ["/parent-0", *expected, "/parent-1"]
 
 
 class TestMultiprocessing:
