@@ -21,7 +21,8 @@ FORKING = (*STRICT, "-W", "ignore:This process:DeprecationWarning")
 
 SLOW_TASK = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)
 
-#: What every script begins with. The cadence is out of reach, so that it delivers nothing by chance.
+#: What every script begins with. The cadence is out of reach, so that it delivers nothing by chance;
+#: and so is the budget of the exit, as loading the HTTP stack may take a busy machine seconds.
 PRELUDE = """
 import sys
 from beaconhq import BeaconClient, BeaconEvent, utc_now_iso
@@ -30,7 +31,8 @@ def event(path="/a"):
     return BeaconEvent(utc_now_iso(), "GET", path, path, 200, 1)
 
 def make(**options):
-    return BeaconClient("test-key", sys.argv[1], **{"flush_interval": 600, **options})
+    options = {"flush_interval": 600, "shutdown_timeout": options.get("timeout", 30), **options}
+    return BeaconClient("test-key", sys.argv[1], **options)
 """
 
 

@@ -30,7 +30,7 @@ SENT_SIGTERM = re.compile(r"^.*Worker \(pid:\d+\) was sent SIGTERM!\n", re.MULTI
 
 
 def gunicorn(app: str, *options: str) -> List[str]:
-    return ["-m", "gunicorn", app, "--log-level=error", "--graceful-timeout=20", *options]
+    return ["-m", "gunicorn", app, "--log-level=error", "--graceful-timeout=50", *options]
 
 
 def case(kind: Any, *options: str, often: bool) -> Any:

@@ -30,7 +30,7 @@ THREADS = "--enable-threads"
 
 def uwsgi(*options: str, app: str = "served_flask:app") -> List[str]:
     run = "import sys, pyuwsgi; sys.argv[0] = 'uwsgi'; pyuwsgi.run()"
-    always = ["--master", "--processes=2", "--need-app", "--worker-reload-mercy=20", f"--module={app}"]
+    always = ["--master", "--processes=2", "--need-app", "--worker-reload-mercy=50", f"--module={app}"]
     return ["-c", run, *always, *GRACEFUL, "--disable-logging", *options]
 
 

@@ -16,6 +16,7 @@ beacon = BeaconClient(
     ingest_key="test-key",
     ingest_url=os.environ["INGEST_URL"],
     flush_interval=float(os.environ.get("FLUSH_INTERVAL", "600")),
+    shutdown_timeout=30,
 )
 app = FastAPI()
 app.add_middleware(BeaconASGIMiddleware, client=beacon, consumer_resolver=lambda scope: str(os.getpid()))

@@ -21,6 +21,7 @@ beacon = BeaconClient(
     ingest_key="test-key",
     ingest_url=os.environ["INGEST_URL"],
     flush_interval=float(os.environ.get("FLUSH_INTERVAL", "600")),
+    shutdown_timeout=30,
 )
 settings.configure(
     SECRET_KEY="for tests only",

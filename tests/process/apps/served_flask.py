@@ -38,6 +38,7 @@ beacon = BeaconClient(
     ingest_key="test-key",
     ingest_url=os.environ["INGEST_URL"],
     flush_interval=float(os.environ.get("FLUSH_INTERVAL", "600")),
+    shutdown_timeout=30,
     on_error=lambda error: reported.append(repr(error)),
 )
 app = Flask(__name__)
