@@ -207,6 +207,7 @@ class Delivery(RuleBasedStateMachine):
         self.queue = self.make_queue(CAPACITY, self._attend)
         self.host: Optional[Host] = None
         self.flushes: List[asyncio.Task[bool]] = []
+        self.reporter = Reporter(self._report, clock=self._now)
 
     @initialize(jitter=st.sampled_from([0.0, 0.5, 0.99]))
     def make(self, jitter: float) -> None:
@@ -214,7 +215,7 @@ class Delivery(RuleBasedStateMachine):
             self.queue,
             self.ingest,
             LIMITS,
-            Reporter(self._report),
+            self.reporter,
             clock=self._now,
             jitter=lambda: jitter,
         )
@@ -424,7 +425,11 @@ class Delivery(RuleBasedStateMachine):
         self.on_error(error)
 
     def _reported_losses(self) -> Dict[str, int]:
+        """Return what was reported of each reason, and what the reporter still keeps back."""
         losses: Counter[str] = Counter()
+        for history in self.reporter._kinds.values():
+            if history.loss is not None:
+                losses[history.loss.reason] += history.lost
         for error in self.reported:
             if isinstance(error, errors.EventsDropped):
                 losses[error.reason] += error.count
