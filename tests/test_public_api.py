@@ -101,7 +101,7 @@ def test_importing_loads_nothing_heavy() -> None:
 #: Each module imports only from the layers above its own. What is imported for type checking
 #: only does not count, nor that `transport.py` hands on the published name `HttpTransport`.
 LAYERS: List[Set[str]] = [
-    {"version", "errors", "event", "backoff", "consumer", "native", "quiet", "options", "wire"},
+    {"version", "errors", "event", "backoff", "consumer", "native", "quiet", "options", "uwsgi", "wire"},
     {"transport", "report", "loops", "queue", "host", "hooks"},
     {"answers", "http"},
     {"exporter", "bridge"},
