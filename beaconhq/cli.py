@@ -19,6 +19,8 @@ from beaconhq import __version__
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8787
+DEFAULT_KEEP_EVENTS = 500_000
+DEFAULT_KEEP_HOURS = 168
 DEFAULT_REQUESTS = 600
 MAX_REQUESTS = 100_000
 DEFAULT_TIMEOUT = 10.0
@@ -117,6 +119,12 @@ def _requests(text: str) -> int:
     return int(text)
 
 
+def _at_least_one(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
+    return int(text)
+
+
 def _add_local_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s, this machine only)"
@@ -131,14 +139,42 @@ def _add_local_arguments(parser: argparse.ArgumentParser) -> None:
         "--db", type=Path, metavar="FILE", help="SQLite file to keep the events in (default: a temporary one)"
     )
     parser.add_argument(
-        "--key", type=_key, help="accept only this ingest key (default: any); required beyond loopback"
+        "--key",
+        type=_key,
+        help="accept only this key, for ingest and page (default: any); required beyond loopback",
+    )
+    parser.add_argument(
+        "--keep-events",
+        type=_at_least_one,
+        default=DEFAULT_KEEP_EVENTS,
+        metavar="N",
+        help="how many events to keep, the latest ones (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-hours",
+        type=_at_least_one,
+        default=DEFAULT_KEEP_HOURS,
+        metavar="N",
+        help="how long to keep an event after it arrived (default: %(default)s, a week)",
+    )
+    parser.add_argument(
+        "--app",
+        metavar="MODULE:ATTR",
+        help="your app, as for uvicorn: the page shows which of its routes nobody called",
     )
 
 
 def _run_local(arguments: argparse.Namespace) -> int:
     with _extra("local", "local"):
-        from beaconhq.local.ingest import run
-    return run(host=arguments.host, port=arguments.port, db=arguments.db, key=arguments.key)
+        from beaconhq.local.ingest import Retention, run
+    return run(
+        host=arguments.host,
+        port=arguments.port,
+        db=arguments.db,
+        key=arguments.key,
+        retention=Retention(arguments.keep_events, arguments.keep_hours),
+        app=arguments.app,
+    )
 
 
 def _add_demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -215,12 +251,14 @@ COMMANDS = (
         help="run a local ingest and watch the events arrive",
         description="""\
 Run an ingest on this machine: it checks every event as the hosted one does, answers
-as it would, keeps the events in SQLite and shows them per route. Ctrl-C stops it.
+as it would, keeps the events in SQLite and shows them live, in the terminal and on a
+page for the browser. Ctrl-C stops it.
 """,
         epilog="""\
 examples:
   beaconhq local
   beaconhq local --port 0 --db events.db
+  beaconhq local --app main:app
   beaconhq local --host 0.0.0.0 --key a-secret-of-yours
 
 then start an app with BEACON_INGEST_URL=http://127.0.0.1:8787 BEACON_INGEST_KEY=dev

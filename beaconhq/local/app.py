@@ -1,8 +1,9 @@
 """
-The ingest over HTTP: `POST /v1/ingest`, `GET /v1/summary`, `GET /healthz`.
+The ingest over HTTP: `POST /v1/ingest`, `GET /v1/summary`, `GET /healthz`, and with them the page.
 
-Owns authorisation, the body limit and what each refusal answers. It knows neither the server that runs it nor
-the terminal; the rules for events are `validation`'s, the database is `store`'s.
+Owns the ingest's authorisation, the body limit and what each refusal answers. It knows neither the server that
+runs it nor the terminal; the rules for events are `validation`'s, the database is `store`'s, the page is
+`page`'s and who may see it `guard`'s.
 """
 
 from __future__ import annotations
@@ -11,36 +12,46 @@ import contextlib
 import dataclasses
 import hmac
 import json
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Iterable, Optional
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .guard import Guard
+from .page import page_routes
 from .store import EventStore, StoreError
 from .validation import InvalidBody, InvalidEvent, parse_batch
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from .app_routes import AppRoutes
+
 #: The largest body that `POST /v1/ingest` reads, in bytes.
 MAX_BODY_BYTES = 5 * 1024 * 1024
 
-_WRONG_BEARER = "the bearer is missing or is not this ingest's key"
 # More digits are more bytes than any limit; `int()` refuses thousands of them with an error of its own.
 _MAX_LENGTH_DIGITS = 18
 
 
 def create_app(
-    store: EventStore, *, key: Optional[str] = None, max_body_bytes: int = MAX_BODY_BYTES
+    store: EventStore,
+    *,
+    key: Optional[str] = None,
+    hosts: Iterable[str] = (),
+    app_routes: Optional[AppRoutes] = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Starlette:
     """
     Build the ingest over an open store, which stays the caller's to close.
 
-    With a `key`, ingest and summary want exactly that bearer. Without one, the summary is open and the ingest
-    wants any bearer that is not empty: an app that lost its key is refused, as the hosted ingest would.
+    With a `key`, everything wants exactly that. Without one, page and summary are open and the ingest wants any
+    bearer that is not empty: an app that lost its key is refused, as the hosted ingest would. `hosts` are the
+    names under which the page answers besides its own; `app_routes` what the page compares with what was called.
     """
     ingest = _Ingest(store, key, max_body_bytes)
     return Starlette(
@@ -48,7 +59,9 @@ def create_app(
             Route("/v1/ingest", ingest.accept, methods=["POST"]),
             Route("/v1/summary", ingest.summary, methods=["GET"]),
             Route("/healthz", ingest.health, methods=["GET"]),
-        ]
+            *page_routes(store, app_routes),
+        ],
+        middleware=[Middleware(Guard, key=key, hosts=hosts)],
     )
 
 
@@ -89,9 +102,7 @@ class _Ingest:
         key = request.headers.get("idempotency-key")
         return await to_thread.run_sync(self._store_batch, body, key, limiter=self._writer)
 
-    async def summary(self, request: Request) -> Response:
-        if self._key is not None and not self._allows(_bearer(request)):
-            return _error(401, "unauthorized", _WRONG_BEARER)
+    async def summary(self, _request: Request) -> Response:
         try:
             summary = await to_thread.run_sync(self._store.summary, limiter=self._reader)
         except StoreError as error:

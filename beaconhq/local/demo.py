@@ -153,6 +153,7 @@ class Demo:
     def _introduce(self) -> None:
         say(self._console, "beaconhq demo: a sample FastAPI app reports its requests to a local ingest")
         say(self._console, f"  app:      {url_of(self._app)}")
+        say(self._console, f"  page:     {url_of(self._ingest)}/")
         say(self._console, f"  summary:  {url_of(self._ingest)}/v1/summary")
 
     async def _send(self, requests: int, stop: asyncio.Event) -> Tally:
@@ -162,7 +163,8 @@ class Demo:
             return await send(self._visitors, _until(stop, planned), rate=rate, on_sent=advance)
 
     async def _keep(self, display: Display, stop: asyncio.Event) -> Tally:
-        say(self._console, "A little traffic goes on; Ctrl-C stops it.")
+        say(self._console, f"A little traffic goes on: watch it at {url_of(self._ingest)}/")
+        say(self._console, "Ctrl-C stops it.")
         gentle = send(self._visitors, _until(stop, visits()), rate=GENTLE_RATE, on_sent=lambda: None)
         tally, _ = await asyncio.gather(gentle, show_until(stop, self._store, display))
         return tally

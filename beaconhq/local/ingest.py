@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, List, Optional
 import anyio
 from anyio import to_thread
 
+from . import app_routes
 from .app import create_app
 from .server import ServerError, listen, resolve, serving, stop_signals, url_of
-from .store import EventStore, StoreError
+from .store import EventStore, Retention, StoreError
 from .terminal import Display, make_console, make_display, say
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from starlette.types import ASGIApp
 
     from .summary import Summary
 
@@ -36,15 +38,23 @@ REFRESH_INTERVAL = 0.5
 
 # The next look waits this many times as long as the last summary took: at most a fifth of one core.
 _REST_FACTOR = 4
-_EXPOSED = "  WARNING: other machines can reach it; whoever has the key can send events and read the summary"
+_EXPOSED = "  WARNING: other machines can reach it; whoever has the key can send events and read them"
 
 
-def run(*, host: str, port: int, db: Optional[Path], key: Optional[str]) -> int:
+def run(
+    *,
+    host: str,
+    port: int,
+    db: Optional[Path],
+    key: Optional[str],
+    retention: Retention,
+    app: Optional[str] = None,
+) -> int:
     """
     Run the local ingest until Ctrl-C or SIGTERM; return the exit code.
 
-    0 after a stop, 1 where the port or the database cannot be used, 2 where a key is missing. `db` None keeps
-    the events in a temporary file.
+    0 after a stop, 1 where the port, the database or the app cannot be used, 2 where a key is missing. `db` None
+    keeps the events in a temporary file; `app` ("module:attr") is what the page compares with what was called.
     """
     console = make_console()
     try:
@@ -53,12 +63,14 @@ def run(*, host: str, port: int, db: Optional[Path], key: Optional[str]) -> int:
             return _complain(
                 f"{host} can be reached from other machines: choose a key with --key KEY", code=2
             )
-        with contextlib.closing(EventStore(db)) as store, listen(address) as listener:
+        declared = None if app is None else app_routes.load(app)
+        with contextlib.closing(EventStore(db, retention)) as store, listen(address) as listener:
             introduction = _introduction(url_of(listener), db, key)
             if not address.is_loopback:
                 introduction.insert(1, _EXPOSED)
-            asyncio.run(_serve(store, key, listener, console, introduction))
-    except (ServerError, StoreError) as error:
+            ingest = create_app(store, key=key, hosts=[host], app_routes=declared)
+            asyncio.run(_serve(store, ingest, listener, console, introduction))
+    except (app_routes.AppRoutesError, ServerError, StoreError) as error:
         return _complain(str(error), code=1)
     return 0
 
@@ -83,10 +95,10 @@ def read(store: EventStore) -> Summary:
 
 
 async def _serve(
-    store: EventStore, key: Optional[str], listener: socket.socket, console: Console, introduction: List[str]
+    store: EventStore, ingest: ASGIApp, listener: socket.socket, console: Console, introduction: List[str]
 ) -> None:
     with contextlib.closing(make_display(console)) as display, stop_signals() as stop:
-        async with serving(create_app(store, key=key), listener):
+        async with serving(ingest, listener):
             # Only now: who reads these lines may send requests, and signals.
             for line in introduction:
                 say(console, line)
@@ -99,6 +111,7 @@ def _introduction(url: str, db: Optional[Path], key: Optional[str]) -> List[str]
         f"beaconhq local listens on {url}",
         # A key that was chosen is not repeated: it would stay in the scroll-back and in logs.
         f"  an app:   BEACON_INGEST_URL={url} BEACON_INGEST_KEY={'dev' if key is None else '<the key>'}",
+        f"  page:     {url}/{'' if key is None else ' (any user name, the key as the password)'}",
         f"  summary:  {url}/v1/summary",
         f"  events:   {'in a temporary file (--db FILE keeps them)' if db is None else db}",
         "Ctrl-C stops it.",

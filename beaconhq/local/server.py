@@ -21,7 +21,7 @@ import uvicorn
 if TYPE_CHECKING:
     from types import FrameType
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: Seconds that open requests get to finish once a server stops.
 GRACE = 5
@@ -29,6 +29,9 @@ GRACE = 5
 STOP_TIMEOUT = 15
 #: Seconds after which an idle connection is closed: longer than the SDK keeps one, so it need not reconnect.
 KEEP_ALIVE = 75
+
+#: Where a scope has the event that its server stops.
+_STOPPING = "beaconhq.stopping"
 
 _STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: the terminal was closed
 
@@ -93,12 +96,17 @@ async def serving(
     """
     Serve `app` on `listener` inside the block; of uvicorn's log no more than `log_level` is left.
 
-    Leaving it stops as uvicorn does on a signal: no new connections, open requests get `GRACE` seconds, then
-    the app's lifespan shuts down. Being cancelled does the same. Raises `ServerError` where the app's
+    Leaving it stops as uvicorn does on a signal: no new connections, open requests get `GRACE` seconds (one
+    that would not end by itself waits for `stopping_of` its scope), then the app's lifespan shuts down. Being cancelled does the same. Raises `ServerError` where the app's
     lifespan fails to start, or stopping takes longer than `STOP_TIMEOUT`.
     """
+    stopping = asyncio.Event()
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, _STOPPING: stopping}, receive, send)
+
     config = uvicorn.Config(
-        app,
+        told,
         lifespan=lifespan,
         ws="none",
         # An access log would tear the table apart.
@@ -119,9 +127,16 @@ async def serving(
             raise ServerError(_NOT_STARTED)
         yield
     finally:
+        stopping.set()
         server.should_exit = True
         with anyio.CancelScope(shield=True):
             await _finish(task)
+
+
+def stopping_of(scope: Scope) -> asyncio.Event:
+    """Return the event that is set when the server of this request begins to stop; elsewhere one that is not."""
+    event: asyncio.Event = scope.get(_STOPPING) or asyncio.Event()
+    return event
 
 
 async def _finish(task: asyncio.Future[None]) -> None:
