@@ -29,7 +29,7 @@ FLOORS = [
     "werkzeug==2.3.8",
 ]
 #: What must hold everywhere: units, conformance, exit and fork.
-EVERYWHERE = ["tests", "--ignore=tests/local"]
+EVERYWHERE = ["tests", "--ignore=tests/local", "--ignore=tests/browser"]
 
 
 @nox.session(python=NEWEST)
@@ -59,6 +59,13 @@ def floor(session: nox.Session) -> None:
     """Run the tests on the oldest versions of everything."""
     session.install("-e", ".[dev]", *FLOORS)
     session.run("pytest", *(session.posargs or EVERYWHERE))
+
+
+@nox.session(python=NEWEST)
+def screenshots(session: nox.Session) -> None:
+    """Take pictures of the page, and the one of the README; needs Chromium."""
+    session.install("-e", ".[dev]")
+    session.run("python", "tests/browser/screenshots.py", "ci-output/page", "docs/images/dashboard.png")
 
 
 @nox.session(python=NEWEST)

@@ -166,7 +166,8 @@ def _add_local_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_local(arguments: argparse.Namespace) -> int:
     with _extra("local", "local"):
-        from beaconhq.local.ingest import Retention, run
+        from beaconhq.local.ingest import run
+        from beaconhq.local.store import Retention
     return run(
         host=arguments.host,
         port=arguments.port,

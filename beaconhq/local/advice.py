@@ -73,7 +73,9 @@ def advise(connection: sqlite3.Connection, rows: Sequence[Tuple[str, str, int]])
     (distinct,) = connection.execute("SELECT COUNT(*) FROM routes").fetchone()
     if distinct > MANY_ROUTES:
         advice.append(
-            Advice("many", f"{distinct:,} distinct routes are stored. A route should be a template, not a path.")
+            Advice(
+                "many", f"{distinct:,} distinct routes are stored. A route should be a template, not a path."
+            )
         )
     return tuple(advice)
 

@@ -1,8 +1,8 @@
 """
 The ingest over HTTP: `POST /v1/ingest`, `GET /v1/summary`, `GET /healthz`, and with them the page.
 
-Owns the ingest's authorisation, the body limit and what each refusal answers. It knows neither the server that
-runs it nor the terminal; the rules for events are `validation`'s, the database is `store`'s, the page is
+Owns the ingest's authorisation, the body limit and what each refusal answers. It knows neither the server
+that runs it nor the terminal; the rules for events are `validation`'s, the database is `store`'s, the page is
 `page`'s and who may see it `guard`'s.
 """
 
@@ -49,9 +49,9 @@ def create_app(
     """
     Build the ingest over an open store, which stays the caller's to close.
 
-    With a `key`, everything wants exactly that. Without one, page and summary are open and the ingest wants any
-    bearer that is not empty: an app that lost its key is refused, as the hosted ingest would. `hosts` are the
-    names under which the page answers besides its own; `app_routes` what the page compares with what was called.
+    With a `key`, everything wants exactly that. Without one, page and summary are open and the ingest wants
+    any bearer that is not empty: an app that lost its key is refused, as the hosted ingest would. `hosts` are
+    names under which the page answers besides its own; `app_routes` is what it compares with what was called.
     """
     ingest = _Ingest(store, key, max_body_bytes)
     return Starlette(

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 #: Seconds that importing the app may take.
@@ -49,21 +50,22 @@ def load(app: str) -> AppRoutes:
         **os.environ,
         # The import alone must neither need a key nor send anything.
         "BEACON_ENABLED": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
     }
     command = [sys.executable, "-m", __name__, app]
     try:
         done = subprocess.run(  # noqa: S603 - the app that the user named
             command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=IMPORT_TIMEOUT,
             check=False,
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise AppRoutesError(f"cannot read the routes of {app}: not imported within {IMPORT_TIMEOUT:g} s") from None
+        raise AppRoutesError(
+            f"cannot read the routes of {app}: not imported within {IMPORT_TIMEOUT:g} s"
+        ) from None
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[-1] if said else f"the import ended with {done.returncode}"
@@ -83,7 +85,7 @@ def read(app: Any) -> List[Declared]:
         from beaconhq.integrations._asgi_route import _routes_of
 
         routes = _routes_of(app)
-        if not routes:
+        if not isinstance(routes, (list, tuple)) or not routes:
             raise AppRoutesError(_NOT_KNOWN)
         found = list(_asgi(routes, "", deprecated=False))
     return list(dict.fromkeys(found))
@@ -95,7 +97,9 @@ def _asgi(routes: Iterable[Any], prefix: str, *, deprecated: bool) -> Iterator[D
     for route in routes:
         old = deprecated or bool(getattr(route, "deprecated", None))
         if _is_leaf(route):
-            if route.endpoint.__module__ != "fastapi.applications" and hasattr(route, "methods"):  # no websocket
+            if route.endpoint.__module__ != "fastapi.applications" and hasattr(
+                route, "methods"
+            ):  # no websocket
                 for method in _own(route.methods):
                     yield Declared(method, (prefix + route.path_format) or "/", old)
             continue
@@ -175,5 +179,3 @@ def _main(name: str) -> None:
 
 if __name__ == "__main__":
     _main(sys.argv[1])
-
-

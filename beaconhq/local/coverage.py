@@ -61,7 +61,7 @@ def read_coverage(connection: sqlite3.Connection, declared: AppRoutes) -> Covera
     """Compare what is declared with what was called. Raises `sqlite3.Error`."""
     known = {(route.method, route.route) for route in declared.routes}
     calls: Dict[Tuple[str, str], _Calls] = defaultdict(_Calls)
-    foreign = []
+    foreign: List[Tuple[str, str]] = []
     rows = connection.execute(
         "SELECT method, route, last_ms, name, SUM(count) FROM rollup"
         " JOIN routes ON routes.id = route_id LEFT JOIN consumers ON consumers.id = consumer_id"
@@ -85,7 +85,7 @@ def read_coverage(connection: sqlite3.Connection, declared: AppRoutes) -> Covera
     )
 
 
-def _covered(method: str, route: str, deprecated: bool, calls: _Calls) -> CoveredRoute:  # noqa: FBT001
+def _covered(method: str, route: str, deprecated: bool, calls: _Calls) -> CoveredRoute:
     busiest: List[Tuple[str, int]] = sorted(calls.by_consumer.items(), key=lambda item: (-item[1], item[0]))
     return CoveredRoute(
         method=method,

@@ -20,10 +20,11 @@ from starlette.responses import PlainTextResponse
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Nothing inline, nothing from elsewhere, in nobody's frame, and no text becomes HTML or script (trusted types).
+#: Nothing inline, nothing from elsewhere, in nobody's frame; no text becomes HTML or script (trusted types).
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -39,9 +40,9 @@ class Guard:
     """
     Lets a request through to `app` if it names this machine and, where there is a key, knows it.
 
-    A web site whose name was made to resolve to this machine (DNS rebinding) still sends its own name as Host:
-    only IP addresses, `localhost`, this machine's name and `hosts` are answered. The key comes as a bearer, or
-    as the password of HTTP Basic, which a browser asks for.
+    A web site whose name was made to resolve to this machine (DNS rebinding) still sends its own name as
+    Host: only IP addresses, `localhost`, this machine's name and `hosts` are answered. The key comes as a
+    bearer, or as the password of HTTP Basic, which a browser asks for.
     """
 
     def __init__(self, app: ASGIApp, *, key: Optional[str], hosts: Iterable[str] = ()) -> None:

@@ -53,8 +53,8 @@ def run(
     """
     Run the local ingest until Ctrl-C or SIGTERM; return the exit code.
 
-    0 after a stop, 1 where the port, the database or the app cannot be used, 2 where a key is missing. `db` None
-    keeps the events in a temporary file; `app` ("module:attr") is what the page compares with what was called.
+    0 after a stop, 1 where the port, the database or the app cannot be used, 2 where a key is missing. `db`
+    None keeps the events in a temporary file; `app` ("module:attr") is compared with what was called.
     """
     console = make_console()
     try:

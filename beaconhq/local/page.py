@@ -98,7 +98,7 @@ class _Page:
         )
 
     async def _views(self, question: Question, stopping: asyncio.Event) -> AsyncIterator[str]:
-        """Yield a view at once, when something arrived and when the window has moved, until the server stops."""
+        """Yield a view at once, for what arrives and as time passes, until the server stops."""
         self._streams += 1
         try:
             seen, sent_at = None, 0.0
@@ -156,5 +156,3 @@ def _question(request: Request) -> Question:
         consumer=query.get("consumer"),
         route=None if method is None or route is None else (method, route),
     )
-
-

@@ -32,7 +32,7 @@ SCHEMA = (
     )
     """,
     "CREATE TABLE consumers (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-    # `consumer_id` 0 stands for events without one; `class` is the first digit of the status.
+    # `consumer_id` 0 stands for events without one, or with an empty one; `class` is the first digit of the status.
     """
     CREATE TABLE rollup (
         level INTEGER NOT NULL,
@@ -114,7 +114,7 @@ def add(connection: sqlite3.Connection, first: int, last: int) -> None:
     )
     connection.execute(
         "INSERT OR IGNORE INTO consumers (name)"
-        " SELECT DISTINCT consumer FROM events WHERE id BETWEEN :first AND :last AND consumer IS NOT NULL",
+        " SELECT DISTINCT consumer FROM events WHERE id BETWEEN :first AND :last AND consumer != ''",
         span,
     )
     connection.execute(_ROLL, {**span, "sign": 1})

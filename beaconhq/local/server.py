@@ -97,8 +97,9 @@ async def serving(
     Serve `app` on `listener` inside the block; of uvicorn's log no more than `log_level` is left.
 
     Leaving it stops as uvicorn does on a signal: no new connections, open requests get `GRACE` seconds (one
-    that would not end by itself waits for `stopping_of` its scope), then the app's lifespan shuts down. Being cancelled does the same. Raises `ServerError` where the app's
-    lifespan fails to start, or stopping takes longer than `STOP_TIMEOUT`.
+    that does not end by itself waits for `stopping_of` its scope), then the app's lifespan shuts down. Being
+    cancelled does the same. Raises `ServerError` where the app's lifespan fails to start, or stopping takes
+    longer than `STOP_TIMEOUT`.
     """
     stopping = asyncio.Event()
 
@@ -134,7 +135,7 @@ async def serving(
 
 
 def stopping_of(scope: Scope) -> asyncio.Event:
-    """Return the event that is set when the server of this request begins to stop; elsewhere one that is not."""
+    """Return the event that is set when this request's server begins to stop; without one, it never is."""
     event: asyncio.Event = scope.get(_STOPPING) or asyncio.Event()
     return event
 

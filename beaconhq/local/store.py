@@ -169,9 +169,7 @@ class EventStore:
 
     def summary(self, *, max_routes: Optional[int] = None, max_consumers: int = 5) -> Summary:
         """Read the state of the moment, the busiest routes first. Raises `StoreError`."""
-        return self.read(
-            lambda reader: summarise(reader, max_routes=max_routes, max_consumers=max_consumers)
-        )
+        return self.read(lambda reader: summarise(reader, max_routes=max_routes, max_consumers=max_consumers))
 
     def read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         """Call `query` with the reading connection, of one consistent moment. Raises `StoreError`."""

@@ -1,9 +1,9 @@
 """
 What the page shows: the queries over the rollup, and the frozen values they return.
 
-Owns reading, as `summary` does for the terminal, and is handed an open connection. It reads counts per slot of
-time, never all events; single events only for the drill-down, by index. Percentiles are those of the latency
-buckets: exact below 32 ms, within 3.2 % above.
+Owns reading, as `summary` does for the terminal, and is handed an open connection. It reads counts per slot
+of time, never all events; single events only for the drill-down, by index. Percentiles are those of the
+latency buckets: exact below 32 ms, within 3.2 % above.
 """
 
 from __future__ import annotations
@@ -207,7 +207,12 @@ class _Reader:
         return -1 if found is None else int(found[0])
 
     def _rows(
-        self, columns: str, *, level: Optional[int] = None, consumer: bool = True, route_id: Optional[int] = None
+        self,
+        columns: str,
+        *,
+        level: Optional[int] = None,
+        consumer: bool = True,
+        route_id: Optional[int] = None,
     ) -> List[Tuple[int, ...]]:
         """Sum the counts under the filters by `columns`, which come first in each row."""
         level = self._level if level is None else level
@@ -225,7 +230,9 @@ class _Reader:
             conditions.append("route_id = ?")
             values.append(route_id)
         # Constants all: the values are bound.
-        statement = f"SELECT {columns}, SUM(count) FROM rollup WHERE {' AND '.join(conditions)} GROUP BY {columns}"  # noqa: S608
+        statement = (
+            f"SELECT {columns}, SUM(count) FROM rollup WHERE {' AND '.join(conditions)} GROUP BY {columns}"  # noqa: S608
+        )
         return self._connection.execute(statement, values).fetchall()
 
     def series(self) -> Series:
@@ -323,8 +330,8 @@ class _Reader:
         )
 
     def _examples(self, method: str, route: str, condition: str, order: str) -> Tuple[Example, ...]:
-        conditions, values = ["method = ?", "route = ?", condition], [method, route]
-        bound: List[object] = [*values]
+        conditions = ["method = ?", "route = ?", condition]
+        bound: List[object] = [method, route]
         if self._since_ms is not None:
             conditions.append("ts_ms >= ?")
             bound.append(self._since_ms)
@@ -332,7 +339,7 @@ class _Reader:
             conditions.append("status BETWEEN ? AND ?")
             bound += [100 * self._question.status_class, 100 * self._question.status_class + 99]
         if self._question.consumer is not None:
-            conditions.append("consumer = ?" if self._question.consumer else "consumer IS NULL")
+            conditions.append("consumer = ?" if self._question.consumer else "COALESCE(consumer, '') = ''")
             bound += [self._question.consumer] if self._question.consumer else []
         found = self._connection.execute(
             "SELECT ts_ms, path, status, duration_ms, consumer, error FROM events"  # noqa: S608 - constants

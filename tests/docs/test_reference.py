@@ -253,7 +253,7 @@ def test_the_flags_are_those_of_the_command(command: str) -> None:
         for table in page.tables
         if "flag" in table[0] and {row["flag"] for row in table} == set(defaults)
     ]
-    words = {"a temporary file": None, "any": None, "off": False}
+    words = {"a temporary file": None, "any": None, "none": None, "off": False}
     documented = {row["flag"]: words.get(row["default"], row["default"]) for row in table}
     assert {flag: _text(default) for flag, default in defaults.items()} == documented
 

@@ -25,7 +25,7 @@ async def client_of(
     store: EventStore, *, key: Optional[str] = None, max_body_bytes: int = MAX_BODY_BYTES
 ) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(store, key=key, max_body_bytes=max_body_bytes))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ingest", headers=BEARER) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=BEARER) as client:
         yield client
 
 
