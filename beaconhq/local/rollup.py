@@ -32,7 +32,8 @@ SCHEMA = (
     )
     """,
     "CREATE TABLE consumers (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-    # `consumer_id` 0 stands for events without one, or with an empty one; `class` is the first digit of the status.
+    # `consumer_id` 0 stands for events without one, or with an empty one; `class` is the first digit of the
+    # status.
     """
     CREATE TABLE rollup (
         level INTEGER NOT NULL,

@@ -1,8 +1,8 @@
 """
 Take the pictures of the page: `python tests/browser/screenshots.py FOLDER [README-PICTURE]`.
 
-It runs `beaconhq demo --keep`, waits until there is a minute to see, and writes one PNG per width and theme, of the
-page and of a drill-down. Chromium must be installed (`apt-get install chromium`).
+It runs `beaconhq demo --keep`, waits until there is something to see, and writes one PNG per width and theme,
+of the page and of a drill-down. Chromium must be installed (`apt-get install chromium`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Optional
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests")]
 
-from browser import chromium  # noqa: E402
 from local.processes import running  # noqa: E402
+
+from browser import chromium  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, List
+from typing import TYPE_CHECKING, Any, AsyncGenerator, AsyncIterator, Dict, List
 
 import httpx
 import pytest
@@ -100,7 +101,16 @@ class TestView:
         assert (answer.status_code, answer.json()["error"]) == (503, "store_unavailable")
 
 
-async def messages(response: httpx.Response) -> AsyncIterator[Dict[str, Any]]:
+@contextlib.asynccontextmanager
+async def watching_at(url: str) -> AsyncIterator[httpx.Response]:
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+        client.stream("GET", url) as response,
+    ):
+        yield response
+
+
+async def messages(response: httpx.Response) -> AsyncGenerator[Dict[str, Any], None]:
     name = "message"
     async for line in response.aiter_lines():
         if line.startswith("event: "):
@@ -122,12 +132,11 @@ class TestStream:
         first, second = asyncio.Event(), asyncio.Event()
 
         async def watch(url: str) -> None:
-            async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-                async with client.stream("GET", f"{url}/v1/stream?window=all") as response:
-                    assert response.headers["content-type"].startswith("text/event-stream")
-                    async for message in messages(response):
-                        seen.append(message)
-                        (second if first.is_set() else first).set()
+            async with watching_at(f"{url}/v1/stream?window=all") as response:
+                assert response.headers["content-type"].startswith("text/event-stream")
+                async for message in messages(response):
+                    seen.append(message)
+                    (second if first.is_set() else first).set()
 
         with listen(resolve("127.0.0.1", 0)) as listener:
             async with serving(create_app(store), listener):
@@ -145,11 +154,11 @@ class TestStream:
         monkeypatch.setattr(page, "REFRESH_INTERVAL", 0.01)
         monkeypatch.setattr(page, "SLIDE_INTERVAL", 0.02)
         with listen(resolve("127.0.0.1", 0)) as listener:
-            async with serving(create_app(store), listener), httpx.AsyncClient(trust_env=False) as client:
-                async with client.stream("GET", f"{url_of(listener)}/v1/stream", timeout=60) as response:
-                    received = messages(response)
-                    times = [(await received.__anext__())["now_ms"] for _ in range(3)]
-                    await received.aclose()  # type: ignore[attr-defined]
+            url = f"{url_of(listener)}/v1/stream"
+            async with serving(create_app(store), listener), watching_at(url) as response:
+                received = messages(response)
+                times = [(await received.__anext__())["now_ms"] for _ in range(3)]
+                await received.aclose()
         assert times == sorted(set(times))
 
     async def test_so_many_pages_and_no_more(
@@ -159,14 +168,14 @@ class TestStream:
         monkeypatch.setattr(page, "MAX_STREAMS", 1)
         with listen(resolve("127.0.0.1", 0)) as listener:
             url = f"{url_of(listener)}/v1/stream"
-            async with serving(create_app(store), listener), httpx.AsyncClient(trust_env=False) as client:
-                async with client.stream("GET", url, timeout=60) as response:
+            async with serving(create_app(store), listener):
+                async with watching_at(url) as response, watching_at(url) as refused:
                     received = messages(response)
                     await received.__anext__()
-                    assert (await client.get(url)).status_code == 503
-                    await received.aclose()  # type: ignore[attr-defined]
+                    assert refused.status_code == 503
+                    await received.aclose()
                 for _ in range(600):
-                    async with client.stream("GET", url, timeout=60) as response:
+                    async with watching_at(url) as response:
                         if response.status_code == 200:
                             break
                     await asyncio.sleep(0.05)

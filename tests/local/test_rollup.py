@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Dict, List, Tuple
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,8 @@ from .samples import events, payload, unhurried
 
 if TYPE_CHECKING:
     import sqlite3
+
+    import pytest
 
 durations = st.integers(0, 2**53 - 1)
 
@@ -116,7 +117,7 @@ class TestRetention:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = 1_800_000_000.0
-        monkeypatch.setattr(store_module.time, "time", lambda: now)
+        monkeypatch.setattr("time.time", lambda: now)
         monkeypatch.setattr(store_module, "_AGE_INTERVAL", 0.0)
         store = EventStore(retention=Retention(hours=2))
         try:

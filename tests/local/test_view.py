@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import pytest
 
@@ -135,7 +135,7 @@ class TestDetail:
 def test_no_query_passes_over_the_events(store: EventStore) -> None:
     """Ask the planner about every statement that any view runs."""
     store.add(events(*[payload(consumer=f"c{n}", status=500) for n in range(30)]))
-    statements = []
+    statements: List[str] = []
 
     def plans(connection: Any) -> Any:
         connection.set_trace_callback(statements.append)

@@ -10,6 +10,11 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** Foreign text that may break after a slash; what it reads as is unchanged. */
+export function breakable(text) {
+  return text.split(/(?<=\/)/).flatMap((part) => [part, element("wbr")]);
+}
+
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,6 +1,6 @@
 // The tables: routes, consumers, and the routes of an app that were never called.
 
-import { $, element, reconcile, setText } from "./dom.js";
+import { $, breakable, element, reconcile, setText } from "./dom.js";
 import { ago, count, duration, share, visible } from "./format.js";
 
 const unit = { count: 1, rate: 1, p50: 1, p95: 1, p99: 1, seen: 1 };
@@ -42,7 +42,7 @@ export function methodBadge(method) {
 /** The button that opens a route; its name is the method and the route. */
 function routeButton(method, route, onOpen) {
   const button = element("button", { type: "button", class: "route" });
-  button.append(element("span", { class: "narrow" }, `${visible(method, 16)} `), visible(route));
+  button.append(element("span", { class: "narrow" }, `${visible(method, 16)} `), ...breakable(visible(route)));
   button.setAttribute("aria-label", `${visible(method, 16)} ${visible(route)}: open`);
   button.addEventListener("click", (event) => {
     event.stopPropagation();
