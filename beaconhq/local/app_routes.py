@@ -160,9 +160,10 @@ def _import(name: str) -> Any:
     if not module or not attribute:
         raise AppRoutesError("write it as module:attribute, for example main:app")
     found: Any = importlib.import_module(module)
-    for part in attribute.split("."):
+    # As for `beaconhq doctor --app`: module:attribute, or module:factory().
+    for part in attribute.replace("()", "").split("."):
         found = getattr(found, part)
-    return found
+    return found() if attribute.endswith("()") else found
 
 
 def _main(name: str) -> None:

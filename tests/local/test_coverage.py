@@ -141,10 +141,12 @@ class TestLoad:
             "os.write(1, b'raw\\n'); print('[]'); atexit.register(print, 'bye')\n"
             "beacon = BeaconClient.from_env()\nclass box: app = FastAPI()\n"
             "@box.app.get('/x')\ndef x() -> None: ...\n"
+            "def make(): return box.app\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.delenv("BEACON_INGEST_KEY", raising=False)
-        assert load("noisy:box.app") == AppRoutes("noisy:box.app", (Declared("GET", "/x", deprecated=False),))
+        for name in ("noisy:box.app", "noisy:make()"):
+            assert load(name) == AppRoutes(name, (Declared("GET", "/x", deprecated=False),))
 
     @pytest.mark.parametrize(
         ("app", "reason"),
