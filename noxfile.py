@@ -6,6 +6,8 @@ The Pythons are those of the classifiers in `pyproject.toml`.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["lint", "typing", "tests"]
@@ -66,6 +68,16 @@ def screenshots(session: nox.Session) -> None:
     """Take pictures of the page, and the one of the README; needs Chromium."""
     session.install("-e", ".[dev]")
     session.run("python", "tests/browser/screenshots.py", "ci-output/page", "docs/images/dashboard.png")
+
+
+@nox.session(python=NEWEST)
+def bench(session: nox.Session) -> None:
+    """Measure what the SDK costs beside floors and other SDKs; arguments go to `python -m benchmarks`."""
+    session.install("-e", ".[dev]")
+    environments = str(Path(session.create_tmp()) / "environments")
+    arguments = ["--environments", environments, *session.posargs]
+    # Exit status 1 says that a budget is not met, which the table shows.
+    session.run("python", "-m", "benchmarks", *arguments, env={"PYTHONPATH": "tests"}, success_codes=[0, 1])
 
 
 @nox.session(python=NEWEST)
