@@ -46,12 +46,14 @@ class RouteReader:
         files); `(unmatched)` where an application with a router matched nothing; the
         concrete path where there is no router at all.
         """
-        prefix = _mount_prefix(scope)
-        route = self._leaf_route(scope)
+        prefix = _mount_prefix(scope) if "app_root_path" in scope else ""
+        route = scope.get("route")
+        if not _is_leaf(route):
+            route = self._hidden_leaf(scope)
         if prefix:
             prefix = self._map.mount_template(scope, prefix, route)
         if route is not None:
-            template: str = _fastapi_template(scope, route) or route.path_format
+            template: str = ("fastapi" in scope and _fastapi_template(scope, route)) or route.path_format
             return (prefix + template) or "/"
         if prefix:
             return prefix + _REST
@@ -62,11 +64,8 @@ class RouteReader:
             return UNMATCHED
         return scope.get("path") or "/"
 
-    def _leaf_route(self, scope: Scope) -> Any:
-        """Return the matched route, or None; a mount is not one."""
-        route = scope.get("route")
-        if _is_leaf(route):
-            return route
+    def _hidden_leaf(self, scope: Scope) -> Any:
+        """Return the matched route where `scope["route"]` is none, or None; a mount is not one."""
         route = getattr(_fastapi_context(scope), "starlette_route", None)
         if _is_leaf(route):
             return route
@@ -209,9 +208,7 @@ def _expand(mounts: _Mounts, prefix: str) -> Optional[str]:
 
 def _mount_prefix(scope: Scope) -> str:
     """Return what mounts have taken from the front of the path; no server's `root_path`."""
-    before = scope.get("app_root_path")
-    if before is None:
-        return ""
+    before = scope.get("app_root_path") or ""
     now: str = scope.get("root_path", "")
     return now[len(before) :] if now.startswith(before) else ""
 

@@ -63,7 +63,7 @@ class Recorder:
 
     def reports(self, exchanges: Sequence[Exchange]) -> bool:
         """Whether this client already reports the request: it wraps the application further out."""
-        return any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
+        return bool(exchanges) and any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
 
     def route(self, request: Any) -> str:
         """Return the template of a dispatched request."""
@@ -77,9 +77,9 @@ class Recorder:
         if caller.consumer is not None:
             return caller.consumer
         try:
-            for resolver in (self._resolver, self._client.consumer_resolver):
-                if resolver is not None:
-                    consumer = resolver(request)
+            if self._resolver is not None or self._client.consumer_resolver is not None:
+                for resolver in (self._resolver, self._client.consumer_resolver):
+                    consumer = None if resolver is None else resolver(request)
                     if consumer is not None:
                         # As text now: what a resolver returns may be bound to the request.
                         return consumer if type(consumer) is str else _text(consumer)

@@ -164,19 +164,16 @@ class _Exchange(Exchange):
         self._sending = False
         kind = message.get("type")
         if kind == "http.response.start":
-            self._status = self._sent(message.get("status"))
+            # After a disconnect nobody hears it; often it is the framework's 500 for the
+            # reader's exception.
+            status = CLIENT_CLOSED_REQUEST if self._disconnected else message.get("status")
+            self._status = status if isinstance(status, int) else 0
         elif kind in _BODIES and not message.get("more_body", False):
             self._duration = perf_counter() - self.started_at
             # A failure is recorded when the application returns: wrapped from outside, the
             # framework's own 500 comes by first and the exception after it.
             if 0 < self._status < 500:
                 self._record(self._status, None)
-
-    def _sent(self, status: object) -> int:
-        if self._disconnected:
-            # Nobody hears it; often it is the framework's 500 for the reader's exception.
-            return CLIENT_CLOSED_REQUEST
-        return status if isinstance(status, int) else 0
 
     def finish(self, exc: Optional[BaseException]) -> None:
         """Record what has not been recorded, now that the application returned or raised."""
