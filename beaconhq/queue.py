@@ -140,6 +140,12 @@ class EventQueue:
             self._in_flight = events
             return events
 
+    def keep_first(self, count: int) -> None:
+        """Put all but the first `count` of the loose events in flight back at the head."""
+        with self._lock:
+            self._events.extendleft(reversed(self._in_flight[count:]))
+            self._in_flight = list(self._in_flight[:count])
+
     def seal(self, batch: Batch, rest: Batch | None = None) -> None:
         """
         Put `batch` in the place of what is in flight, and `rest` back at the head.

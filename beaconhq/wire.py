@@ -42,6 +42,8 @@ _MAX_INT_BITS = 4096
 #: The route of a request that no template matched.
 UNMATCHED = "(unmatched)"
 
+#: What a time ends in: looking it up takes half the time of formatting it.
+_ENDINGS = [f".{milliseconds:03d}+00:00" for milliseconds in range(1000)]
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
@@ -61,11 +63,11 @@ class Batch(List[Payload]):
 
     __slots__ = ("_body", "idempotency_key")
 
-    def __init__(self, payloads: list[Payload]) -> None:
+    def __init__(self, payloads: list[Payload], body: bytes | None = None) -> None:
         super().__init__(payloads)
         #: 32 hex digits, unique per set of events (the `Idempotency-Key` header).
         self.idempotency_key = uuid4().hex
-        self._body: bytes | None = None
+        self._body = body
 
     @property
     def body(self) -> bytes:
@@ -85,10 +87,19 @@ class Batch(List[Payload]):
 
 
 def encode(payloads: list[Payload]) -> bytes:
-    """Encode clean payloads as the body of one POST; with orjson (extra `fast`) where it is installed."""
-    if _has_orjson:
-        return _fast_dumps({"events": payloads})
-    return _json.encode({"events": payloads}).encode()
+    """Encode clean payloads as the body of one POST."""
+    return join([encode_part(payloads)])
+
+
+def encode_part(payloads: list[Payload]) -> bytes:
+    """Encode some of a body's payloads; with orjson (extra `fast`) where it is installed."""
+    encoded = _fast_dumps(payloads) if _has_orjson else _json.encode(payloads).encode()
+    return encoded[1:-1]
+
+
+def join(parts: list[bytes]) -> bytes:
+    """Make the body of one POST of encoded parts."""
+    return b'{"events":[' + b",".join(parts) + b"]}"
 
 
 def clean(event: object) -> Payload:
@@ -213,7 +224,7 @@ def _number(value: object) -> float:
 def _format_time(epoch: float) -> str:
     try:
         seconds, milliseconds = divmod(int(epoch * 1000), 1000)
-        return f"{_format_second(seconds)}.{milliseconds:03d}+00:00"
+        return _format_second(seconds) + _ENDINGS[milliseconds]
     except (ValueError, OverflowError, OSError):
         raise Unrepairable("ts") from None
 

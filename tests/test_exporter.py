@@ -7,6 +7,7 @@ The same rules over both hosts are in `test_hosts.py`.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from typing import Any, Awaitable, List
 
@@ -16,7 +17,8 @@ from support.rig import Rig, virtual
 from support.transports import DOWN, OK, ScriptedTransport, answer
 from support.virtual_time import run_virtual
 
-from beaconhq import SendResult, errors
+from beaconhq import SendResult, errors, exporter
+from beaconhq.exporter import PIECE
 
 # -- when a POST begins -----------------------------------------------------------------
 
@@ -332,14 +334,64 @@ def size_of(count: int) -> int:
 
 
 @virtual
-async def test_a_body_is_halved_until_it_fits() -> None:
+async def test_a_post_takes_the_pieces_that_fit_and_leaves_the_rest_in_order() -> None:
     transport = ScriptedTransport()
-    rig = Rig(transport, max_batch_bytes=size_of(30))
-    rig.capture(100)
+    rig = Rig(transport, max_batch_bytes=size_of(3 * PIECE))
+    rig.capture(4 * PIECE)
     await rig.at(3)
-    assert [len(attempt.events) for attempt in transport.attempts] == [25, 25, 25, 25]
-    assert max(len(attempt.body) for attempt in transport.attempts) <= size_of(30)
-    assert numbers(transport.delivered) == list(range(100))
+    assert [len(attempt.events) for attempt in transport.attempts] == [3 * PIECE, PIECE]
+    assert len(transport.attempts[0].body) == size_of(3 * PIECE)
+    assert numbers(transport.delivered) == list(range(4 * PIECE))
+    assert rig.queue.dropped == {}
+
+
+@virtual
+async def test_the_body_is_what_was_sent_and_the_batch_is_halved_where_one_piece_is_too_large() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, max_batch_bytes=size_of(5))
+    rig.capture(PIECE)
+    await rig.at(3)
+    assert [len(attempt.events) for attempt in transport.attempts] == [4, 4, 4, 4]
+    for attempt in transport.attempts:
+        assert json.loads(attempt.body)["events"] == attempt.events
+    assert numbers(transport.delivered) == list(range(PIECE))
+
+
+@virtual
+async def test_what_is_beyond_repair_in_a_piece_that_is_left_for_later_counts_once() -> None:
+    transport = ScriptedTransport()
+    rig = Rig(transport, max_batch_bytes=size_of(PIECE))
+    rig.capture(PIECE)
+    rig.queue.put(object())
+    rig.capture(PIECE - 1, start=PIECE)
+    await rig.at(3)
+    assert numbers(transport.delivered) == list(range(2 * PIECE - 1))
+    assert rig.queue.dropped == {"invalid": 1}
+    assert rig.types() == ["InvalidEvent"]
+
+
+def test_the_event_loop_has_its_turn_while_a_backlog_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "STEP", -1.0)  # as if each piece took too long
+    turns = 0
+
+    async def main() -> None:
+        nonlocal turns
+        transport = ScriptedTransport()
+        rig = Rig(transport)
+        rig.capture(20 * PIECE)
+
+        async def serve_others() -> None:
+            nonlocal turns
+            while not transport.attempts:
+                turns += 1
+                await asyncio.sleep(0)
+
+        rig.host.wake()
+        await asyncio.gather(rig.flush(), serve_others())
+        assert numbers(transport.delivered) == list(range(20 * PIECE))
+
+    run_virtual(main)
+    assert turns >= 20
 
 
 @virtual
@@ -358,24 +410,24 @@ async def test_an_event_larger_than_a_post_is_dropped_alone() -> None:
 @virtual
 async def test_a_413_goes_again_in_halves_with_new_keys_and_the_size_is_remembered() -> None:
     transport = ScriptedTransport(answer(413))
-    rig = Rig(transport, max_batch_size=40)
-    rig.capture(80)
+    rig = Rig(transport, max_batch_size=4 * PIECE)
+    rig.capture(8 * PIECE, start=1000)
     await rig.at(3)
-    assert [len(attempt.events) for attempt in transport.attempts] == [40, 20, 20, 20, 20]
+    assert [len(attempt.events) for attempt in transport.attempts] == [4 * PIECE] + [2 * PIECE] * 4
     assert len({attempt.key for attempt in transport.attempts}) == 5
-    assert numbers(transport.delivered) == list(range(80))
+    assert numbers(transport.delivered) == list(range(1000, 1000 + 8 * PIECE))
     assert rig.reported == []
 
 
 @virtual
 async def test_the_remembered_size_doubles_after_ten_successes() -> None:
     transport = ScriptedTransport(answer(413))
-    rig = Rig(transport, max_batch_size=40)
-    rig.capture(40 * 11)
+    rig = Rig(transport, max_batch_size=2 * PIECE)
+    rig.capture(2 * PIECE * 11, start=1000)
     await rig.at(3)
     sizes = [len(attempt.events) for attempt in transport.attempts]
-    assert sizes[1:11] == [20] * 10
-    assert sizes[11:] == [40] * 6
+    assert sizes[1:11] == [PIECE] * 10
+    assert sizes[11:] == [2 * PIECE] * 6
 
 
 @virtual

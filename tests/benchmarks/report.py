@@ -112,13 +112,8 @@ def page(results: Dict[str, Any], text: str) -> str:
 def _machine(results: Dict[str, Any]) -> str:
     machine = results["machine"]
     rounds = " (a quick run: few rounds)" if results["quick"] else ""
-    lines = [
-        (
-            f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
-            f"Python {machine['python']}{rounds}."
-        ),
-        "",
-    ]
+    measured = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
+    lines = [f"Measured on {machine['date']}: {measured}{rounds}.", ""]
     for subject, versions in results["versions"].items():
         listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         lines.append(f"- {subject}: {listed}")
