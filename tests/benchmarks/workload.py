@@ -8,7 +8,6 @@ its last route.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 from typing import Any, Callable, Dict, List
@@ -34,7 +33,6 @@ class Stopwatch:
     """Measures from its making to `stop`."""
 
     def __init__(self) -> None:
-        gc.collect()
         self._process = time.process_time_ns()
         self._thread = time.thread_time_ns()
         self._wall = time.perf_counter_ns()
