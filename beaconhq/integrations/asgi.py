@@ -69,11 +69,11 @@ class BeaconASGIMiddleware:
             await _LifespanHost(self._client, receive, send).run(self.app, scope)
             return
         others = scope.get(EXCHANGES, ())
-        if kind != "http" or self._recorder.reports(others):
+        if kind != "http" or (others and self._recorder.reports(others)):
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(self._recorder, others, scope, receive, send)
-        scope[EXCHANGES] = (*others, exchange)
+        scope[EXCHANGES] = (*others, exchange) if others else (exchange,)
         token = current_caller.set(exchange.caller)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -82,7 +82,8 @@ class BeaconASGIMiddleware:
             raise
         finally:
             leave(token)
-        exchange.finish(None)
+        if not exchange.recorded:
+            exchange.finish(None)
 
     def _read_header(self, scope: Scope) -> Optional[str]:
         for name, value in scope["headers"]:
