@@ -33,9 +33,9 @@ Payload = Dict[str, Union[str, int, None]]
 MAX_METHOD, MAX_ROUTE, MAX_PATH, MAX_CONSUMER, MAX_ERROR = 16, 2048, 4096, 256, 8192
 #: Longest duration sent, in milliseconds (24.8 days): what a signed 32-bit column holds.
 MAX_DURATION_MS = 2**31 - 1
-#: Fields of an `event.Record`.
-RECORD_LENGTH = 8
-#: The same in a payload, in that order.
+#: Parts of an `event.Record`, and of the `event.Kind` in it.
+RECORD_LENGTH, KIND_LENGTH = 5, 4
+#: The fields of a payload.
 _FIELDS = ("ts", "method", "route", "path", "status", "duration_ms", "consumer", "error")
 #: Longest integer that is written out, as `str` takes time by the square of its length on Python 3.9.
 _MAX_INT_BITS = 4096
@@ -109,9 +109,11 @@ def clean(event: object) -> Payload:
     Raises `Unrepairable` when there is no truthful way to do so.
     """
     if type(event) is tuple and len(event) == RECORD_LENGTH:
-        ended, method, route, path, status, duration, consumer, error = event
+        ended, kind, path, duration_ms, consumer = event
+        if type(kind) is not tuple or len(kind) != KIND_LENGTH:
+            raise Unrepairable("event")
+        method, route, status, error = kind
         ts = _format_time(ended) if type(ended) is float else _foreign(_clean_time, ended, "ts")
-        duration_ms = duration * 1000 if type(duration) is float else _refuse("duration_ms")
     else:
         ended, method, route, path, status, duration_ms, consumer, error = _foreign(_fields, event, "event")
         ts = _foreign(_clean_time, ended, "ts")
@@ -124,7 +126,9 @@ def clean(event: object) -> Payload:
         "status": status
         if type(status) is int and 100 <= status <= 599
         else _foreign(_clean_status, status, "status"),
-        "duration_ms": _clean_duration(duration_ms),
+        "duration_ms": duration_ms
+        if type(duration_ms) is int and 0 <= duration_ms <= MAX_DURATION_MS
+        else _clean_duration(duration_ms),
         "consumer": None if consumer is None else _text(consumer, MAX_CONSUMER),
         "error": None if error is None else _text(error, MAX_ERROR),
     }
@@ -145,7 +149,7 @@ def _foreign(read: Callable[[Any], T], value: object, field: str) -> T:
 
 
 def _fields(event: Any) -> list[Any]:
-    """Read the fields of whatever was captured, in the order of a record."""
+    """Read the fields of whatever was captured."""
     to_payload = getattr(event, "to_payload", None)
     fields = event if to_payload is None else to_payload()
     if not isinstance(fields, dict):

@@ -71,7 +71,7 @@ def test_stats_tell_the_truth_and_are_json(make_client: MakeClient) -> None:
     client.capture(None)  # type: ignore[arg-type]
     client.flush_sync()
     time.sleep(0.01)
-    client.capture((time.time() - 5, "GET", "/", "/", 200, 0.1, None, None))
+    client.capture((time.time() - 5, ("GET", "/", 200, None), "/", 100, None))
     stats = client.stats()
     assert json.loads(json.dumps(stats)) == stats
     assert (stats["captured"], stats["pending"], stats["delivered"]) == (3, 1, 0)
@@ -113,9 +113,9 @@ class HostileText:
     [
         (),
         (None,),
-        ("soon",) * 8,
-        (math.nan, "GET", "/", "/", 200, 0.1, None, None),
-        (-math.inf, "GET", "/", "/", 200, 0.1, None, None),
+        ("soon",) * 5,
+        (math.nan, ("GET", "/", 200, None), "/", 100, None),
+        (-math.inf, ("GET", "/", 200, None), "/", 100, None),
         {},
         {"ts": 10**400},
         Hostile(),

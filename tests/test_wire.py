@@ -17,7 +17,7 @@ from support.events import event
 from beaconhq import BeaconEvent, utc_now_iso, wire
 from beaconhq.wire import Batch, Unrepairable, clean
 
-RECORD = (1780488000.0, "GET", "/items/{id}", "/items/00007", 200, 0.0124, "acme", None)
+RECORD = (1780488000.0, ("GET", "/items/{id}", 200, None), "/items/00007", 12, "acme")
 EXPECTED = {
     "ts": "2026-06-03T12:00:00.000+00:00",
     "method": "GET",
@@ -174,10 +174,16 @@ def test_a_duration_that_says_nothing_drops_the_event(value: object) -> None:
         clean(event(duration_ms=value))
 
 
-@pytest.mark.parametrize("seconds", [math.nan, math.inf, "1", None])
-def test_a_record_with_a_broken_duration_is_dropped_alone(seconds: Any) -> None:
+@pytest.mark.parametrize("duration", [math.nan, math.inf, "soon", None])
+def test_a_record_with_a_broken_duration_is_dropped_alone(duration: Any) -> None:
     with pytest.raises(Unrepairable):
-        clean((*RECORD[:5], seconds, None, None))
+        clean((*RECORD[:3], duration, None))
+
+
+@pytest.mark.parametrize("kind", [None, "GET/", ("GET", "/", 200), ["GET", "/", 200, None]])
+def test_a_record_with_a_broken_kind_is_dropped_alone(kind: Any) -> None:
+    with pytest.raises(Unrepairable, match="event"):
+        clean((RECORD[0], kind, *RECORD[2:]))
 
 
 # -- time -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ here, so that telemetry never breaks a request.
 from __future__ import annotations
 
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence
 
 from ..consumer import Caller
 from ..options import check_hook
@@ -17,12 +17,16 @@ from ..wire import UNMATCHED
 
 if TYPE_CHECKING:
     from ..client import BeaconClient, ConsumerResolver
+    from ..event import Kind
 
 #: Where a scope or an environment names the exchanges of its request, one per client.
 EXCHANGES = "beaconhq.exchanges"
 #: Characters of an exception's text that are kept: the wire's limit, so that a huge text
 #: does not wait in the buffer.
 MAX_ERROR_TEXT = 8192
+#: Kinds of requests that are shared. There are more only where an application without a
+#: router has its paths for routes; then they are forgotten and begin anew.
+MAX_KINDS = 1024
 #: nginx's "client closed request": the client left, or the request was cancelled, before
 #: the answer began.
 CLIENT_CLOSED_REQUEST = 499
@@ -60,6 +64,7 @@ class Recorder:
         self._resolver = check_hook("consumer_resolver", consumer_resolver)
         self._read_header = read_header if _is_header(consumer_header) else None
         self._read_route = read_route
+        self._kinds: Dict[Kind, Kind] = {}
 
     def reports(self, exchanges: Sequence[Exchange]) -> bool:
         """Whether this client already reports the request: it wraps the application further out."""
@@ -105,7 +110,12 @@ class Recorder:
         """
         try:
             error = None if exception is None and status < 500 else self._error(status, exception)
-            self._client.capture((time(), method, route, path, status, duration, consumer, error))
+            kind = (method, route, status, error)
+            if error is None:
+                if len(self._kinds) >= MAX_KINDS:
+                    self._kinds.clear()
+                kind = self._kinds.setdefault(kind, kind)
+            self._client.capture((time(), kind, path, int(duration * 1000 + 0.5), consumer))
         except Exception:  # noqa: BLE001, S110 - see the module's docstring
             pass
 

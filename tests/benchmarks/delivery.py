@@ -84,23 +84,18 @@ def make_records(count: int, seed: int = 7) -> List[Any]:
     """
     draw = random.Random(seed)
     records: List[Any] = []
+    kinds: Dict[Any, Any] = {}
     now = 1_780_000_000.0
     for number in range(count):
         now += draw.expovariate(2000)
         route = draw.randrange(60)
         failed = draw.random() < 0.03
-        records.append(
-            (
-                now,
-                draw.choice(("GET", "GET", "GET", "POST", "DELETE")),
-                f"/v1/r{route}/{{item_id}}",
-                f"/v1/r{route}/{number}",
-                500 if failed else 200,
-                draw.expovariate(50),
-                f"customer-{draw.randrange(50)}" if draw.random() < 0.5 else None,
-                "ValueError: no such item" if failed else None,
-            )
-        )
+        method = draw.choice(("GET", "GET", "GET", "POST", "DELETE"))
+        error = "ValueError: no such item" if failed else None
+        kind = (method, f"/v1/r{route}/{{item_id}}", 500 if failed else 200, error)
+        consumer = f"customer-{draw.randrange(50)}" if draw.random() < 0.5 else None
+        path, duration = f"/v1/r{route}/{number}", int(draw.expovariate(0.05))
+        records.append((now, kinds.setdefault(kind, kind), path, duration, consumer))
     return records
 
 
@@ -222,10 +217,8 @@ def sustained(task: Dict[str, Any]) -> Calls:
 def steps(task: Dict[str, Any]) -> Calls:
     """The longest that the drain holds the application's loop, in one step of it."""
     calls = Calls()
-    huge = [
-        (*record[:2], record[2], "/é" * 2000, 500, 0.01, "ü" * 200, f"ValueError: {'ö' * 8000}")
-        for record in make_records(10_000)
-    ]
+    kind = ("GET", "/{path}", 500, f"ValueError: {'ö' * 8000}")
+    huge = [(record[0], kind, "/é" * 2000, 10, "ü" * 200) for record in make_records(10_000)]
     ordinary = make_records(10_000)
     calls.variants["1,000 ordinary events"] = lambda _: _longest_step(task["ingest"], ordinary[:1000])
     calls.variants["10,000 ordinary events"] = lambda _: _longest_step(task["ingest"], ordinary)

@@ -48,7 +48,7 @@ def cases() -> List[Case]:
         Case("requests", "django-wsgi", ALL, 100, 60),
         Case("requests", "django-asgi", ALL, 50, 40),
         Case("delivery", "capture", ("beaconhq",), 20_000, 15, reference="lock+append"),
-        Case("delivery", "memory", ("beaconhq",), 10_000, 3),
+        Case("delivery", "memory", ("beaconhq",), 50_000, 3),
     ]
     for fast in (False, True):
         found += [

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tracemalloc
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import pytest
 
@@ -18,7 +17,6 @@ from beaconhq import BeaconASGIMiddleware, BeaconClient, BeaconEvent, MockTransp
 
 from . import floors
 from .budgets import BUDGETS, check
-from .delivery import make_records
 from .workload import AsgiCaller, Call, RawASGI
 
 #: Rounds, of few requests each: on a busy machine some of them run undisturbed.
@@ -90,18 +88,22 @@ def test_a_request_costs_a_small_multiple_of_the_floor_whatever_the_number_of_ro
             caller.loop.close()
 
 
-def test_a_buffered_event_holds_little_beyond_its_strings(client: BeaconClient) -> None:
-    """Counted, not timed: the tuple, its numbers, and its place in the queue."""
-    put = client.capture
-    tracemalloc.start()
-    try:
-        records = make_records(500)
-        before = tracemalloc.get_traced_memory()[0]
-        for record in records:
-            put(record)
-        assert (tracemalloc.get_traced_memory()[0] - before) / 500 < 16
-    finally:
-        tracemalloc.stop()
+@pytest.mark.parametrize("header", [None, "x-api-key"], ids=["no consumer", "consumer"])
+def test_a_waiting_event_holds_little_beyond_its_strings(
+    header: Optional[str], client: BeaconClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: a tuple, the time, and a place in the queue."""
+    held: List[Any] = []
+    monkeypatch.setattr(client, "capture", held.append)
+    caller, raw = AsgiCaller(1), RawASGI(1, leaves_route=True)
+    caller.call(BeaconASGIMiddleware(raw, client=client, consumer_header=header))(2)
+    caller.loop.close()
+    (ended, kind, path, duration, consumer), (_, other_kind, *_) = held
+    assert kind is other_kind
+    assert (kind, path, consumer) == (("GET", "/r0/{item_id}", 200, None), "/r0/17", header and "customer-7")
+    assert 0 <= duration <= 256, "a number that the interpreter has anyway"
+    # With 8 bytes in the queue.
+    assert sys.getsizeof(held[0]) + sys.getsizeof(ended) + 8 <= 120
 
 
 def test_an_import_executes_less_than_that_of_asyncio() -> None:

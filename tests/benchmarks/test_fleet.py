@@ -75,7 +75,7 @@ def posts_per_second(rate: float, seconds: int = 100) -> float:
         captured = 0
         while clock() < ingest.start + seconds:
             while captured < rate * (clock() - ingest.start):
-                client.capture((clock(), "GET", "/", f"/{captured}", 200, 0.01, None, None))
+                client.capture((clock(), ("GET", "/", 200, None), f"/{captured}", 10, None))
                 captured += 1
             await asyncio.sleep(0.01)
         return sum(ingest.posts.values()) / seconds

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import math
 import random
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from beaconhq.errors import ExportError
 from beaconhq.exporter import Exporter
@@ -23,9 +23,8 @@ from .virtual_time import run_virtual
 
 if TYPE_CHECKING:
     from beaconhq import SendResult
+    from beaconhq.event import Record
     from beaconhq.queue import EventQueue
-
-Record = Tuple[float, str, str, str, int, float, None, None]
 
 
 class Report(NamedTuple):
@@ -125,7 +124,7 @@ class PublishedClient:
         self._flushing = True
         batch, self._buffer = self._buffer, []
         try:
-            answer = await self._ingest.post(self._number, int(batch[0][3][1:]), len(batch), None)
+            answer = await self._ingest.post(self._number, int(batch[0][2][1:]), len(batch), None)
         except ExportError:
             self._requeue(batch)
         else:
@@ -201,7 +200,7 @@ async def _capture(
     end = recovered + scenario.after
     number = 0
     while number < end:
-        record: Record = (clock(), "GET", "/items/{id}", f"/{number}", 200, 0.012, None, None)
+        record: Record = (clock(), ("GET", "/items/{id}", 200, None), f"/{number}", 12, None)
         for phase, captures in enumerate(tenths):
             for capture in captures:
                 capture(record)

@@ -30,7 +30,7 @@ def busy(beacon: RecordingClient) -> RecordingClient:
 
 class TestEvents:
     def test_they_are_there_at_once_as_the_wire_has_them(self, beacon: RecordingClient) -> None:
-        beacon.capture((0.0, "get", "/a", "/a\0", 700, 0.0125, None, None))
+        beacon.capture((0.0, ("get", "/a", 700, None), "/a\0", 13, None))
         assert beacon.events == [
             BeaconEvent("1970-01-01T00:00:00.000+00:00", "get", "/a", "/a\ufffd", 599, 13, None, None)
         ]

@@ -47,7 +47,7 @@ loaded_by = os.getpid()
 
 if "CAPTURE_AT_IMPORT" in os.environ:
     for number in range(3):
-        beacon.capture((time.time(), "GET", "/boot", f"/boot/{number}", 200, 0.0, str(loaded_by), None))
+        beacon.capture((time.time(), ("GET", "/boot", 200, None), f"/boot/{number}", 0, str(loaded_by)))
 
 
 @app.get("/items/<item>")
