@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIELDS = BeaconEvent.__match_args__
-RECORD = (1780488000.0, "GET", "/items/{id}", "/items/00007", 200, 0.0124, "acme", None)
+KIND = ("GET", "/items/{id}", 200, None)
+RECORD = (1780488000.0, KIND, "/items/00007", 12, "acme")
 #: What a value may raise when it is looked at. An `Exception` is the harmless half.
 RAISED: List[Type[BaseException]] = [
     RuntimeError,
@@ -205,8 +206,12 @@ captured = st.one_of(
     st.builds(_event_with, st.fixed_dictionaries(dict.fromkeys(FIELDS, anything))),
     st.builds(_event_with, st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, anything))),
     st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, anything)),
-    st.tuples(*[anything] * 8),
-    st.tuples(*[st.just(value) | anything for value in RECORD]),
+    st.tuples(*[anything] * 5),
+    st.tuples(
+        *[st.just(value) | anything for value in RECORD[:1]],
+        st.tuples(*[st.just(value) | anything for value in KIND]) | anything,
+        *[st.just(value) | anything for value in RECORD[2:]],
+    ),
     st.lists(anything, max_size=10).map(tuple),
     st.builds(WithPayload, anything | st.sampled_from(RAISED)),
     st.builds(WithPayload, st.fixed_dictionaries(dict.fromkeys(FIELDS, anything))),
@@ -265,8 +270,9 @@ def test_an_interrupt_that_is_not_the_value_s_own_passes(monkeypatch: pytest.Mon
 POISON: List[object] = [
     *HOSTILE,
     *PLAIN,
-    *((*RECORD[:5], value, None, None) for value in HOSTILE),
+    *((*RECORD[:3], value, None) for value in HOSTILE),
     *((value, *RECORD[1:]) for value in HOSTILE),
+    *((RECORD[0], (*KIND[:2], value, None), *RECORD[2:]) for value in HOSTILE),
     *(_event_with({field: value}) for field in FIELDS for value in HOSTILE),
     *(_event_with({field: value}) for field in FIELDS for value in PLAIN),
     *(WithPayload(value) for value in (*RAISED, *HOSTILE, *PLAIN)),
