@@ -20,6 +20,7 @@ from .options import (
     DEFAULT_INGEST_URL,
     Secret,
     check_count,
+    check_folder,
     check_hook,
     check_key,
     check_seconds,
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .event import BeaconEvent, Record
-    from .exporter import Exporter, FlushResult
+    from .exporter import Exporter
+    from .flushes import FlushResult
     from .queue import EventQueue
+    from .spool.store import Store
 
 ENV_INGEST_KEY = "BEACON_INGEST_KEY"
 ENV_INGEST_URL = "BEACON_INGEST_URL"
 ENV_ENABLED = "BEACON_ENABLED"
+ENV_SPOOL = "BEACON_SPOOL"
 
 ConsumerResolver = Callable[[Any], Optional[str]]
 
@@ -46,7 +50,7 @@ ConsumerResolver = Callable[[Any], Optional[str]]
 class Stats(TypedDict):
     """What `BeaconClient.stats()` returns; counts are of events, ready for `json.dumps`."""
 
-    #: Everything captured: delivered + dropped + in_flight + pending.
+    #: Everything captured in this process: delivered + dropped + in_flight + pending + spooled - recovered.
     captured: int
     #: Answered with a 2xx.
     delivered: int
@@ -58,6 +62,10 @@ class Stats(TypedDict):
     pending: int
     #: In the POST that is under way.
     in_flight: int
+    #: Lying in the spool, put or taken over there by this process.
+    spooled: int
+    #: Captured by another process that left them in the spool, and taken over by this one.
+    recovered: int
     #: Seconds since the oldest pending event completed; None with nothing pending.
     oldest_pending_age: Optional[float]
     #: Type and text of the last error, or None.
@@ -99,6 +107,10 @@ class BeaconClient:
     - `client_factory`: makes the HTTP client, for proxies, private CAs or mTLS; defaults
       to `httpx.AsyncClient`.
     - `capture_error_text`: False keeps exception messages out; `error` holds the type.
+    - `spool`: a folder for what memory cannot hold, and what could not be delivered before
+      the process ended (docs/how-to/spool.md). None: there is none.
+    - `spool_max_bytes`: most bytes of events in it; past that the oldest are dropped.
+    - `spool_max_age`: seconds after which events in it are dropped.
 
     Raises `ValueError`, naming the option, for a value that cannot be right.
 
@@ -126,6 +138,9 @@ class BeaconClient:
         shutdown_timeout: Optional[float] = None,
         client_factory: Optional[Callable[..., Any]] = None,
         capture_error_text: bool = True,
+        spool: Union[str, os.PathLike[str], None] = None,
+        spool_max_bytes: int = 64 * 1024 * 1024,
+        spool_max_age: float = 24 * 3600.0,
     ) -> None:
         self._key = Secret(ingest_key)
         del ingest_key  # a traceback with local variables would show it
@@ -149,6 +164,9 @@ class BeaconClient:
             "shutdown_timeout", timeout if shutdown_timeout is None else shutdown_timeout
         )
         self.capture_error_text = capture_error_text
+        self.spool = check_folder("spool", spool)
+        self.spool_max_bytes = check_count("spool_max_bytes", spool_max_bytes)
+        self.spool_max_age = check_seconds("spool_max_age", spool_max_age)
         if client_factory is not None and not callable(client_factory):
             raise ValueError(f"client_factory must be callable, not {type(client_factory).__name__}")
         if transport is not None and not callable(getattr(transport, "send", None)):
@@ -174,14 +192,16 @@ class BeaconClient:
         """
         Make a client from the environment; keyword arguments win over it.
 
-        `BEACON_INGEST_KEY` (required), `BEACON_INGEST_URL`, and `BEACON_ENABLED` (`0`,
-        `false`, `no` in any case, or nothing at all disable). Raises `ValueError` as the constructor does.
+        `BEACON_INGEST_KEY` (required), `BEACON_INGEST_URL`, `BEACON_SPOOL`, and `BEACON_ENABLED`
+        (`0`, `false`, `no` in any case, or nothing at all disable). Raises `ValueError` as
+        the constructor does.
         """
         enabled = os.environ.get(ENV_ENABLED, "1").strip().lower() not in ("0", "false", "no", "")
         options: Dict[str, Any] = {
             "ingest_key": Secret(overrides.pop("ingest_key", os.environ.get(ENV_INGEST_KEY, ""))),
             "ingest_url": os.environ.get(ENV_INGEST_URL),
             "enabled": enabled,
+            "spool": os.environ.get(ENV_SPOOL) or None,
             **overrides,
         }
         if options["enabled"] and not options.get("dry_run") and not options["ingest_key"]:
@@ -284,15 +304,17 @@ class BeaconClient:
     def stats(self) -> Stats:
         """Return counts and state of this moment; cheap enough for a health endpoint."""
         queue = self._lifecycle.queue
-        delivered, dropped, requeued, in_flight, pending = queue.snapshot()
+        now = queue.snapshot()
         host = self._lifecycle.host
         return {
-            "captured": delivered + sum(dropped.values()) + in_flight + pending,
-            "delivered": delivered,
-            "dropped": dropped,
-            "requeued": requeued,
-            "pending": pending,
-            "in_flight": in_flight,
+            "captured": now.captured,
+            "delivered": now.delivered,
+            "dropped": now.dropped,
+            "requeued": now.requeued,
+            "pending": now.pending,
+            "in_flight": now.in_flight,
+            "spooled": now.spooled,
+            "recovered": now.recovered,
             "oldest_pending_age": _age(queue),
             "last_error": self._reporter.last_error,
             "state": self._state(),
@@ -373,13 +395,25 @@ class _ExporterFactory:
         self._flush_interval = client.flush_interval
         self._sizes = (client.max_batch_size, client.max_batch_bytes)
         self._eager = min(client.batch_size, client.max_batch_size, client.max_buffer_size)
+        # A dry run must not take what another process wants delivered.
+        folder = None if client.dry_run else client.spool
+        self._spool = (folder, client.spool_max_bytes, client.spool_max_age)
 
     def __call__(self, queue: EventQueue) -> Exporter:
         from .exporter import Exporter, Limits  # loads asyncio, anyio and json: not at import
 
         limits = Limits(self._eager, self._flush_interval, *self._sizes)
         transport = self._make_http_transport() if self._transport is None else self._transport
-        return Exporter(queue, transport, limits, self._reporter)
+        return Exporter(queue, transport, limits, self._reporter, store=self._make_store())
+
+    def _make_store(self) -> Optional[Store]:
+        folder, max_bytes, max_age = self._spool
+        if folder is None:
+            return None
+        from .spool.store import open_store  # loads sqlite3
+
+        url, key, _ = self._http
+        return open_store(folder, url, key.reveal(), max_bytes, max_age)
 
     def _make_http_transport(self) -> Transport:
         from .http import KEEPALIVE, HttpTransport

@@ -13,7 +13,11 @@ BeaconError
 │   ├── EventTooLarge       "too_large"    one event larger than a POST may be
 │   ├── BatchRejected       "rejected"     the ingest refused the batch (4xx)
 │   │   └── RedirectRefused "redirect"     the ingest answered 3xx; the key stays here
-│   └── ClientClosed        "closed"       the interpreter went down first
+│   ├── ClientClosed        "closed"       the interpreter went down first
+│   ├── SpoolFull           "spool_full"   more than `spool_max_bytes` lay in the spool
+│   ├── SpoolExpired        "spool_expired" they lay there for longer than `spool_max_age`
+│   └── SpoolDamaged        "spool_damaged" the spool's file was damaged, and set aside
+├── SpoolUnavailable        the spool cannot be used now; events stay in memory
 ├── HostUnavailable         the drain could not be started; events stay pending
 └── InsecureUrl             `ingest_url` is plain http to another host; reported once
 
@@ -134,6 +138,32 @@ class ClientClosed(EventsDropped):
     """The interpreter was going down and the events could not be delivered any more."""
 
     reason = "closed"
+
+
+class SpoolFull(EventsDropped):
+    """More than `spool_max_bytes` lay in the spool; the oldest batches were dropped."""
+
+    reason = "spool_full"
+
+
+class SpoolExpired(EventsDropped):
+    """Batches lay in the spool for longer than `spool_max_age`."""
+
+    reason = "spool_expired"
+
+
+class SpoolDamaged(EventsDropped):
+    """The spool's file was damaged. It was renamed to `damaged.db`, and a new one is in its place."""
+
+    reason = "spool_damaged"
+
+
+class SpoolUnavailable(BeaconError):  # noqa: N818 - named after the condition
+    """
+    The spool cannot be written or read: a full disk, no permission, another user's folder.
+
+    Events stay in memory, as without a spool; it is tried again once a minute.
+    """
 
 
 class HostUnavailable(BeaconError):  # noqa: N818 - named after the condition

@@ -13,9 +13,8 @@ import inspect
 import math
 import random
 import time
-from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
 import anyio
 from anyio import CancelScope
@@ -24,14 +23,18 @@ from anyio.lowlevel import checkpoint
 from . import answers, errors
 from .answers import Verdict
 from .backoff import Backoff
-from .loops import Wakeup, new_future
+from .flushes import Flush, Flushes, FlushResult
+from .loops import Wakeup
+from .overflow import Overflow
+from .sealing import at_once, seal
 from .transport import SendResult
-from .wire import Batch, Payload, Unrepairable, clean, encode_part, join
+from .wire import Batch
 
 if TYPE_CHECKING:
     from .host import Host
     from .queue import EventQueue
     from .report import Reporter
+    from .spool.store import Store
     from .transport import Transport
 
 #: Seconds between the beginnings of two eager POSTs: under load POSTs grow instead of
@@ -39,10 +42,6 @@ if TYPE_CHECKING:
 EAGER_SPACING = 0.25
 #: Seconds after which encoding a batch lets the event loop serve others.
 STEP = 0.001
-#: Events that are cleaned and encoded at a time: few, as one of the largest takes 0.2 ms.
-PIECE = 16
-#: Bytes of a body around its events.
-BODY_OVERHEAD = len(join([]))
 #: Seconds between two attempts that flushes may force while the drain backs off.
 FORCED_SPACING = 1.0
 #: Successful POSTs after which a body limit learned from a 413 is doubled.
@@ -64,25 +63,6 @@ class Limits(NamedTuple):
     max_batch_bytes: int
 
 
-class FlushResult(NamedTuple):
-    """What became of the events while a flush ran (counts of events)."""
-
-    delivered: int
-    dropped: int
-    #: Still waiting or under way when the flush returned.
-    pending: int
-
-
-class Flush:
-    """A request to try everything up to the queue position `mark`, once."""
-
-    def __init__(self, mark: int, delivered: int, dropped: int) -> None:
-        self.mark = mark
-        self.delivered = delivered
-        self.dropped = dropped
-        self.done = new_future()
-
-
 class Exporter:
     """
     The delivery rules and their state. One `run()` at a time.
@@ -97,6 +77,7 @@ class Exporter:
         limits: Limits,
         reporter: Reporter,
         *,
+        store: Optional[Store] = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -106,13 +87,20 @@ class Exporter:
         self._reporter = reporter
         self._clock = clock
         self._jitter = jitter
+        self._overflow = Overflow() if store is None else self._make_overflow(store)
         self.reset()
+
+    def _make_overflow(self, store: Store) -> Overflow:
+        from .spool.overflow import SpoolOverflow  # only for a client that has one
+        from .spool.spool import Spool
+
+        spool = Spool(store, self._queue, self._reporter, self._seal_for_spool, self._clock)
+        return SpoolOverflow(spool, self._queue, self._reporter, self._limits.max_batch_size)
 
     def reset(self) -> None:
         """Forget every request and delay: a forked child leaves them to its parent."""
         self.backoff = Backoff(self._limits.flush_interval, self._jitter)
-        self._inbox: Deque[Flush] = deque()
-        self._flushes: List[Flush] = []
+        self._flushes = Flushes(self._queue)
         #: The queue position up to which everything goes out now.
         self._target = 0
         self._next_tick = -math.inf
@@ -123,22 +111,28 @@ class Exporter:
         self._body_limit = self._limits.max_batch_bytes
         self._successes = 0
         self._overflow_reported = 0
+        #: Whether what is outside of memory goes out now, too.
+        self._backlog_turn = False
+        self._overflow.reset()
 
     # -- from any thread ----------------------------------------------------------------
 
     def request_flush(self) -> Flush:
         """Ask for one attempt at everything captured so far; the caller wakes the host."""
-        delivered, dropped, _, in_flight, pending = self._queue.snapshot()
-        lost = sum(dropped.values())
-        request = Flush(delivered + lost + in_flight + pending, delivered, lost)
-        self._inbox.append(request)
-        return request
+        return self._flushes.request()
 
     def flush_result(self, request: Flush) -> FlushResult:
         """Return what happened since the flush was asked for."""
-        delivered, dropped, _, in_flight, pending = self._queue.snapshot()
-        lost = sum(dropped.values())
-        return FlushResult(delivered - request.delivered, lost - request.dropped, in_flight + pending)
+        return self._flushes.result(request)
+
+    def end_flushes(self) -> None:
+        """Let every waiting flush return: their attempt is over, or nobody will make it."""
+        self._flushes.end()
+
+    @property
+    def may_hold_more(self) -> bool:
+        """Whether events may wait outside of memory, left there by another process."""
+        return self._overflow.may_hold_more
 
     def is_backing_off(self) -> bool:
         """Whether the next POST waits for a failure's delay to pass."""
@@ -153,14 +147,17 @@ class Exporter:
         Cancelled, it puts the batch in flight back and lets the cancellation pass. No
         answer, no failing transport and no failing hook ends it.
         """
-        host.wakeup = wakeup = Wakeup(lambda: self._bound_send(host))
+        host.wakeup = wakeup = Wakeup(lambda: self._attend(host))
         # The first tick falls anywhere in one interval, so that processes started together
         # do not knock together; the cadence keeps the phase.
         self._next_tick = self._clock() + self._limits.flush_interval * self._jitter()
         self._stop_tried = False
         self._reporter.report_deferred()
+        self._overflow.returned()  # what a lost event loop had in flight
+        save = False
         try:
             await self._drain(host, wakeup)
+            save = not host.handing_over
         except GeneratorExit:
             # Collected with its event loop: nothing can be awaited, and no lock be taken, as
             # this may interrupt its holder. Whoever finds the host lost takes the events back.
@@ -170,12 +167,19 @@ class Exporter:
             host.wakeup = None
             if not host.is_lost():
                 self._queue.requeue()
+                self._overflow.returned()
+                await self._overflow.end(host, save=save)
                 self._report_losses(at_once=True)
                 await self._release()
 
+    def save(self) -> None:
+        """At interpreter exit: write what could not be delivered to the spool, if there is one."""
+        self._overflow.save()
+
     async def _drain(self, host: Host, wakeup: Wakeup) -> None:
         while not host.handing_over:
-            self._accept_flushes()
+            await self._overflow.tend(host, backing_off=self.is_backing_off())
+            self._target = max(self._target, self._flushes.accept(may_force=self._may_force()))
             now = self._clock()
             due = self._next_post(host, now)
             if due <= now:
@@ -188,43 +192,13 @@ class Exporter:
                 await wakeup.wait(max(0.0, min(due, self._next_tick) - now))
             self._queue.disarm()
 
-    # -- flushes ------------------------------------------------------------------------
-
-    def _accept_flushes(self) -> None:
-        while self._inbox:
-            request = self._inbox.popleft()
-            if self._may_force():
-                self._flushes.append(request)
-                self._target = max(self._target, request.mark)
-            else:
-                request.done.set_result(None)
-        settled, _ = self._queue.position()
-        for request in [request for request in self._flushes if request.mark <= settled]:
-            self._flushes.remove(request)
-            request.done.set_result(None)
-
-    def _may_force(self) -> bool:
-        now = self._clock()
-        if now >= self.backoff.until:
-            return True
-        return not self.backoff.firm and now - self._last_post >= FORCED_SPACING
-
-    def end_flushes(self) -> None:
-        """Let every waiting flush return: their attempt is over, or nobody will make it."""
-        waiting = self._flushes
-        while self._inbox:
-            waiting.append(self._inbox.popleft())
-        self._flushes = []
-        for request in waiting:
-            if not request.done.done():
-                request.done.set_result(None)
-
     # -- when ---------------------------------------------------------------------------
 
     def _next_post(self, host: Host, now: float) -> float:
         """Return when the next POST may begin; `now` or earlier is at once, infinity never."""
         limits = self._limits
-        pending = self._queue.pending
+        backlog = self._overflow.backlog
+        pending = self._queue.pending + backlog
         if now >= self._next_tick:
             missed = math.floor((now - self._next_tick) / limits.flush_interval)
             self._next_tick += (missed + 1) * limits.flush_interval
@@ -233,6 +207,7 @@ class Exporter:
             over = not pending or self._stop_tried or now >= host.stop_by
             return math.inf if over else now
         if not pending:
+            self.end_flushes()  # what they wait for cannot be had now
             return math.inf
         if self._flushes:
             return now
@@ -246,21 +221,35 @@ class Exporter:
             or (pending >= limits.eager and now >= eager_at)
         ):
             self._begin_pass()
-        if self._queue.position()[0] < self._target:
+        if (backlog and self._backlog_turn) or self._queue.snapshot().settled < self._target:
             return now
         return eager_at if pending >= limits.eager else math.inf
 
+    def _may_force(self) -> bool:
+        """Whether a flush may cut a back-off short."""
+        now = self._clock()
+        if now >= self.backoff.until:
+            return True
+        return not self.backoff.firm and now - self._last_post >= FORCED_SPACING
+
     def _begin_pass(self) -> None:
-        self._target = self._queue.position()[1]
+        self._target = self._queue.snapshot().captured
+        self._backlog_turn = True
 
     def _arm(self, now: float) -> bool:
         """Set the size at which a capture wakes the drain; False where it is already reached."""
         if now < self.backoff.until:
             self._queue.disarm()  # new captures never cut a back-off short
-            return True
+            threshold = self._overflow.threshold()
+            return threshold is None or self._queue.arm(threshold)
         # An eager size that was reached a moment ago waits for its time, or for a full batch.
         spaced = now < self._last_post + EAGER_SPACING and self._queue.pending >= self._limits.eager
         return self._queue.arm(self._limits.max_batch_size if spaced else self._limits.eager)
+
+    def _attend(self, host: Host) -> None:
+        """The drain was woken; it may be in the middle of a POST."""
+        self._bound_send(host)
+        self._overflow.attend(host)
 
     def _bound_send(self, host: Host) -> None:
         """Let a stop that arrives during a POST bound that POST."""
@@ -277,6 +266,8 @@ class Exporter:
             return
         stopping = host.stop_by < math.inf
         self._last_post = self._clock()
+        batch.tried = True
+        self._overflow.post_begins(host)
         with CancelScope() as scope:
             self._send_scope = scope
             self._bound_send(host)
@@ -284,60 +275,54 @@ class Exporter:
                 answer = await self._send(batch, inline=host.kind == "thread")
             finally:
                 self._send_scope = None
+        await self._overflow.post_ended(host)
         if scope.cancelled_caught:
             answer = errors.ExportTimeout("the time for shutting down ran out during a POST")
         if not host.abandoned and not self._settle(batch, answer):
             self.end_flushes()
             self._target = 0
+            self._backlog_turn = False
             self._stop_tried = stopping
 
     async def _next_batch(self, host: Host) -> Optional[Batch]:
         """Move the next batch into flight, no larger than a POST may be; None if none was fit."""
-        batch = self._queue.take_sealed() or await self._seal(host)
+        batch = self._queue.take_sealed()
+        if batch is None and self._overflow.backlog:
+            batch = await self._overflow.take(host, self._limits.max_batch_size, self._body_limit)
+        if batch is None:
+            batch = await self._seal(host)
         while len(batch) > 1 and len(batch.body) > self._body_limit:
             batch, rest = batch.halves()
             self._queue.seal(batch, rest)
         if batch and len(batch.body) > self._limits.max_batch_bytes:
-            self._drop_too_large("max_batch_bytes")
+            self._drop_too_large(batch, "max_batch_bytes")
             return None
         return batch or None
 
     async def _seal(self, host: Host) -> Batch:
-        """
-        Clean and encode as many of the oldest events as fit into a POST.
-
-        Piece by piece; after a step's time the event loop serves others. A piece that is too
-        much waits for the next POST; only the first one can be too large by itself.
-        """
-        events = self._queue.take(self._limits.max_batch_size)
-        payloads: List[Payload] = []
-        invalid: List[str] = []
-        parts: List[bytes] = []
-        room = self._body_limit - BODY_OVERHEAD + 1  # no comma after the last part
+        """Seal the oldest events for a POST; after a step's time the event loop serves others."""
+        steps = seal(
+            self._queue, "post", self._limits.max_batch_size, self._body_limit, self._reporter.report
+        )
         step_ends = self._clock() + STEP
-        for begin in range(0, len(events), PIECE):
-            cleaned, unfit = _clean(events[begin : begin + PIECE])
-            part = encode_part(cleaned)
-            room -= len(part) + 1
-            if room < 0 and parts:
-                self._queue.keep_first(begin)
-                break
-            if cleaned:
-                parts.append(part)
-                payloads += cleaned
-            invalid += unfit
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                batch: Batch = end.value
+                return batch
             if self._clock() > step_ends:
                 await checkpoint()
+                if host.abandoned:  # meanwhile: its events were taken back
+                    return Batch([])
                 step_ends = self._clock() + STEP
-        batch = Batch(payloads, join(parts))
-        if host.abandoned:  # at a checkpoint: its events were taken back
-            return Batch([])
-        self._queue.seal(batch)
-        if invalid:
-            fields = ", ".join(sorted(set(invalid)))
-            message = f"dropped {{count}} event(s) beyond repair: {fields}"
-            self._reporter.report(errors.InvalidEvent(message, count=len(invalid)))
-        return batch
+
+    def _seal_for_spool(self) -> Batch:
+        """Do the same at once, in a thread beside the drain, which alone reports."""
+        limits = self._limits
+        return at_once(
+            seal(self._queue, "spool", limits.max_batch_size, limits.max_batch_bytes, self._reporter.defer)
+        )
 
     async def _send(self, batch: Batch, *, inline: bool) -> Union[SendResult, errors.ExportError]:
         """Call the transport once, whatever kind of function its `send` is."""
@@ -377,6 +362,7 @@ class Exporter:
         if verdict is Verdict.DELIVERED:
             self._queue.settle_delivered()
             self._reporter.delivered()
+            self._overflow.delivered(batch)
             self.backoff.reset()
             self._grow()
             return True
@@ -385,6 +371,7 @@ class Exporter:
             return True
         error = answers.rejected(answer, len(batch))
         self._queue.settle_dropped(error.reason)
+        self._overflow.refused(batch, f"HTTP {answer.status}")
         if verdict is Verdict.DROP_AND_WAIT:
             self.backoff.fail(self._clock())
         self._reporter.report(error)
@@ -392,6 +379,7 @@ class Exporter:
 
     def _retry_later(self, error: errors.ExportError, retry_after: Optional[float]) -> bool:
         self._queue.requeue()
+        self._overflow.returned()
         self.backoff.fail(self._clock(), retry_after)
         self._reporter.report(error)
         return False
@@ -400,12 +388,14 @@ class Exporter:
         """After a 413: learn the smaller size and send the batch again in halves."""
         self._successes = 0
         if len(batch) == 1:
-            self._drop_too_large("what the ingest takes (413)")
+            self._drop_too_large(batch, "what the ingest takes (413)")
             return
         first, rest = batch.halves()
         self._body_limit = max(len(first.body), len(rest.body))
-        self._queue.seal(first, rest)
+        if not batch.is_spooled:  # else it lies in the spool, which halves it when it is taken again
+            self._queue.seal(first, rest)
         self._queue.requeue()
+        self._overflow.returned()
 
     def _grow(self) -> None:
         if self._body_limit >= self._limits.max_batch_bytes:
@@ -415,8 +405,9 @@ class Exporter:
             self._successes = 0
             self._body_limit = min(2 * self._body_limit, self._limits.max_batch_bytes)
 
-    def _drop_too_large(self, limit: str) -> None:
+    def _drop_too_large(self, batch: Batch, limit: str) -> None:
         self._queue.settle_dropped(errors.EventTooLarge.reason)
+        self._overflow.refused(batch, "too large")
         message = f"dropped {{count}} event(s) whose body alone is larger than {limit}"
         self._reporter.report(errors.EventTooLarge(message, count=1))
 
@@ -436,15 +427,3 @@ class Exporter:
             # A custom transport is the user's own code.
             with suppress(Exception), anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await release()
-
-
-def _clean(events: List[object]) -> Tuple[List[Payload], List[str]]:
-    """Return the payloads of what is fit, and the fields of what is not."""
-    payloads: List[Payload] = []
-    unfit: List[str] = []
-    for event in events:
-        try:
-            payloads.append(clean(event))
-        except Unrepairable as err:
-            unfit.append(str(err))
-    return payloads, unfit

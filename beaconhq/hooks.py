@@ -29,7 +29,10 @@ loading = Lock()
 #: Held while a thread of ours looks up a host name: the C library's own locks are not made
 #: for a fork in the middle of that either, and the child's first lookup would hang.
 resolving = Lock()
-#: Longest wait of a fork for either, in seconds.
+#: Held while a spool's database is open: a child that inherited it would take SQLite's locks
+#: for its own (sqlite.org, "How To Corrupt", section 2.6).
+spooling = Lock()
+#: Longest wait of a fork for any of them, in seconds.
 FORK_WAIT = 5.0
 
 _lifecycles: WeakSet[Lifecycle] = WeakSet()
@@ -132,7 +135,7 @@ def _watch_forks() -> None:
 
 
 def _before_fork() -> None:
-    _held.extend(lock for lock in (loading, resolving) if lock.acquire(timeout=FORK_WAIT))
+    _held.extend(lock for lock in (loading, resolving, spooling) if lock.acquire(timeout=FORK_WAIT))
 
 
 def _after_fork_in_parent() -> None:
@@ -141,8 +144,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global loading, resolving
-    loading, resolving = Lock(), Lock()  # those that this fork holds
+    global loading, resolving, spooling
+    loading, resolving, spooling = Lock(), Lock(), Lock()  # those that this fork holds
     _held.clear()
     if not uwsgi.calls_later():
         notice_fork()
@@ -155,11 +158,11 @@ def notice_fork(capturing: Optional[Lifecycle] = None) -> None:
     Called by the fork's hook, and again wherever a drain starts or wakes, as what forks
     in C may call no hook. `capturing` is the lifecycle that has just captured an event.
     """
-    global loading, resolving, _pid, _multiprocessing_joined  # noqa: PLW0603
+    global loading, resolving, spooling, _pid, _multiprocessing_joined  # noqa: PLW0603
     if _pid == os.getpid():
         return
     _pid = os.getpid()
-    loading, resolving = Lock(), Lock()  # the inherited ones may be in any state
+    loading, resolving, spooling = Lock(), Lock(), Lock()  # the inherited ones may be in any state
     _multiprocessing_joined = False
     takes_over = uwsgi.takes_over()
     if not takes_over:

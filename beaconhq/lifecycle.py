@@ -22,7 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, List, Optional, Tuple
 
-    from .exporter import Exporter, Flush, FlushResult
+    from .exporter import Exporter
+    from .flushes import Flush, FlushResult
     from .report import Reporter
 
 #: Captures between two attempts to start a thread where none could be started.
@@ -288,7 +289,7 @@ class Lifecycle:
             if host is not None:
                 host.wake()
             else:
-                host = self._start_bridge() if self.queue.pending else None
+                host = self._start_bridge() if self.queue.pending or exporter.may_hold_more else None
                 if host is None:
                     exporter.end_flushes()
         return request, host
@@ -368,6 +369,8 @@ class Lifecycle:
             self._run_here(max(0.0, deadline - time.monotonic()))
         self.closed = True
         self.queue.requeue()
+        if self._exporter is not None:
+            self._exporter.save()
         lost = self.queue.discard("closed")
         self.queue.arm(1)
         hooks.release(self)

@@ -165,38 +165,35 @@ def start_task(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return task
 
 
-async def run_in_thread(work: Callable[[], None]) -> None:
+def start_in_thread(work: Callable[[], None]) -> Future[None]:
     """
-    Run `work` in a thread of its own that ends with it, and wait.
+    Start `work` in a thread of its own that ends with it; the future is done when `work` is.
 
-    Not a pooled worker: while an event loop hosts the drain, no thread of ours stays.
+    Not a pooled worker: while an event loop hosts the drain, no thread of ours stays. Where
+    no thread can be started (limits, or the interpreter goes down) `work` is done here.
     """
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def settle(error: Optional[BaseException]) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+    done = new_future()
 
     def run() -> None:
-        error: Optional[BaseException] = None
         try:
             work()
-        except BaseException as err:  # noqa: BLE001 - carried over to the waiter
-            error = err
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-            loop.call_soon_threadsafe(settle, error)
+        except BaseException as error:  # noqa: BLE001 - carried over to the waiter
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     try:
-        Thread(target=run, name="beaconhq-prepare", daemon=True).start()
-    except RuntimeError:  # no more threads: limits, or the interpreter goes down
-        work()
-        return
-    await done
+        Thread(target=run, name="beaconhq-work", daemon=True).start()
+    except RuntimeError:
+        run()
+    return done
+
+
+async def run_in_thread(work: Callable[[], None]) -> None:
+    """Run `work` in a thread of its own, and wait; raises what it raises."""
+    done = start_in_thread(work)
+    await wait_for(done, None)
+    done.result()
 
 
 class PrivateLoop(asyncio.SelectorEventLoop):

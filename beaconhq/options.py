@@ -7,6 +7,7 @@ with local variables: a key is wrapped before it is looked at (docs/security.md)
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -105,6 +106,18 @@ def check_seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
     return float(value)
+
+
+def check_folder(name: str, value: object) -> str | None:
+    """Return the path of a folder, which need not exist yet, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"{name} must be the path of a folder, not {value!r}")
+    if os.name != "posix":
+        raise ValueError(f"{name} needs the file locks of a POSIX system, which {os.name!r} does not have")
+    # Absolute now: the working directory may change before the first use.
+    return os.path.abspath(os.fspath(value))  # noqa: PTH100 - pathlib is not loaded at import
 
 
 def check_hook(name: str, hook: Any) -> Any:

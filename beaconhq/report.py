@@ -9,13 +9,14 @@ many events it cost: an ingest that is down for an hour is no reason for 100 log
 from __future__ import annotations
 
 import time
+from collections import deque
 from math import inf
 
 from .errors import EventsDropped, InsecureUrl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Optional, Tuple, Type
+    from typing import Callable, Deque, Dict, Optional, Tuple, Type
 
     from .errors import BeaconError
 
@@ -27,6 +28,8 @@ FIRST_SILENCE = 60.0
 LONGEST_SILENCE = 3600.0
 #: Kinds of errors that are told apart; past that the one that is known longest is forgotten.
 MAX_KINDS = 32
+#: Errors that wait for the drain; past that the oldest leave.
+MAX_DEFERRED = 100
 
 
 class _History:
@@ -63,7 +66,7 @@ class Reporter:
         self.on_error = on_error
         self._silence = silence
         self._clock = clock
-        self._deferred: Dict[Type[BeaconError], BeaconError] = {}
+        self._deferred: Deque[BeaconError] = deque(maxlen=MAX_DEFERRED)
         self.reset()
 
     def reset(self) -> None:
@@ -98,15 +101,14 @@ class Reporter:
             history.silence = self._silence
 
     def defer(self, error: BeaconError) -> None:
-        """Note an error on the request path, where `on_error` is never called; the drain reports it."""
+        """Note an error where `on_error` is never called (a request, a thread beside the drain)."""
         self._remember(error)
-        self._deferred[type(error)] = error
+        self._deferred.append(error)
 
     def report_deferred(self) -> None:
-        """Report what was deferred, once; of each type the latest."""
-        deferred, self._deferred = self._deferred, {}
-        for error in deferred.values():
-            self.report(error)
+        """Report what was deferred, once."""
+        while self._deferred:
+            self.report(self._deferred.popleft())
 
     def _remember(self, error: BeaconError) -> None:
         self.last_error = f"{type(error).__name__}: {error}"

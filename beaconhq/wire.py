@@ -61,13 +61,27 @@ class Batch(List[Payload]):
     trimmed or halved is another set and gets another key.
     """
 
-    __slots__ = ("_body", "idempotency_key")
+    __slots__ = ("_body", "idempotency_key", "is_spooled", "position", "tried")
 
-    def __init__(self, payloads: list[Payload], body: bytes | None = None) -> None:
+    def __init__(self, payloads: list[Payload], body: bytes | None = None, position: int = 0) -> None:
         super().__init__(payloads)
         #: 32 hex digits, unique per set of events (the `Idempotency-Key` header).
         self.idempotency_key = uuid4().hex
+        #: The number of its first event among all that were sealed: batches keep their order by it.
+        self.position = position
+        #: Whether a POST of it began: from then on its key is known outside.
+        self.tried = False
+        #: Whether it lies in the spool, too.
+        self.is_spooled = False
         self._body = body
+
+    @classmethod
+    def from_spool(cls, payloads: list[Payload], key: str, body: bytes, position: int) -> Batch:
+        """Return a batch as it was written to the spool."""
+        batch = cls(payloads, body, position)
+        batch.idempotency_key = key
+        batch.tried = batch.is_spooled = True
+        return batch
 
     @property
     def body(self) -> bytes:
@@ -79,11 +93,12 @@ class Batch(List[Payload]):
     def halves(self) -> tuple[Batch, Batch]:
         """Split into two batches of at least one event each, in order."""
         middle = (len(self) + 1) // 2
-        return Batch(self[:middle]), Batch(self[middle:])
+        first, rest = self[:middle], self[middle:]
+        return Batch(first, position=self.position), Batch(rest, position=self.position + middle)
 
     def without_oldest(self, count: int) -> Batch:
         """Return the batch without its `count` oldest events."""
-        return Batch(self[count:])
+        return Batch(self[count:], position=self.position + count)
 
 
 def encode(payloads: list[Payload]) -> bytes:

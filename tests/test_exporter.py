@@ -18,7 +18,7 @@ from support.transports import DOWN, OK, ScriptedTransport, answer
 from support.virtual_time import run_virtual
 
 from beaconhq import SendResult, errors, exporter
-from beaconhq.exporter import PIECE
+from beaconhq.sealing import PIECE
 
 # -- when a POST begins -----------------------------------------------------------------
 
@@ -638,7 +638,7 @@ async def test_stop_tries_only_once_and_leaves_the_rest_pending() -> None:
     rig.capture(6)
     await rig.stop()
     assert len(transport.attempts) == 1
-    assert rig.queue.snapshot() == (0, {}, 2, 0, 6)
+    assert rig.queue.snapshot()[:5] == (0, {}, 2, 0, 6)
 
 
 @virtual
@@ -660,7 +660,7 @@ async def test_a_hanging_post_holds_a_stop_no_longer_than_its_deadline() -> None
     await rig.at(1)
     await rig.stop(timeout=3.0)
     assert rig.clock() - rig.start == pytest.approx(4.0)
-    assert rig.queue.snapshot() == (0, {}, 5, 0, 5)
+    assert rig.queue.snapshot()[:5] == (0, {}, 5, 0, 5)
 
 
 @virtual
@@ -671,7 +671,7 @@ async def test_handing_over_ends_after_the_post_under_way() -> None:
     await rig.at(1)
     rig.host.hand_over()
     await rig.task
-    assert rig.queue.snapshot() == (5, {}, 0, 0, 5)
+    assert rig.queue.snapshot()[:5] == (5, {}, 0, 0, 5)
 
 
 @virtual
@@ -695,7 +695,7 @@ async def test_cancelling_the_drain_puts_the_batch_back_under_its_key() -> None:
     rig.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await rig.task
-    assert rig.queue.snapshot() == (0, {}, 5, 0, 5)
+    assert rig.queue.snapshot()[:5] == (0, {}, 5, 0, 5)
     sealed = rig.queue.take_sealed()
     assert sealed is not None
     assert sealed.idempotency_key == transport.attempts[0].key

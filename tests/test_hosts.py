@@ -17,27 +17,12 @@ import anyio
 import pytest
 from support.events import event, numbers
 from support.hosts import HOSTS, hosted, until
-from support.transports import DOWN, OK, ScriptedTransport, answer
+from support.transports import DOWN, OK, GatedTransport, ScriptedTransport, answer
 
 from beaconhq import BeaconClient, SendResult
 from beaconhq.errors import BatchRejected, BeaconError
 
 MakeClient = Callable[..., BeaconClient]
-
-
-class GatedTransport(ScriptedTransport):
-    """Holds every POST until `release` is called, and says when one has begun."""
-
-    def __init__(self, *script: Any) -> None:
-        super().__init__(*script)
-        self.begun = threading.Event()
-        self.gate = threading.Event()
-
-    async def send(self, events: Any) -> SendResult:
-        self.begun.set()
-        while not self.gate.is_set():
-            await asyncio.sleep(0.005)
-        return await super().send(events)
 
 
 def our_threads() -> List[str]:

@@ -16,7 +16,19 @@ import contextlib
 import math
 from collections import Counter, deque
 from functools import partial
-from typing import Any, Callable, Coroutine, Deque, Dict, Generator, List, NamedTuple, Optional, Set
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Coroutine,
+    Deque,
+    Dict,
+    Generator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+)
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -41,6 +53,9 @@ from beaconhq.loops import wait_for
 from beaconhq.queue import SLACK, EventQueue
 from beaconhq.report import Reporter
 from beaconhq.wire import Batch
+
+if TYPE_CHECKING:
+    from beaconhq.queue import Taker
 
 LIMITS = Limits(eager=4, flush_interval=5.0, max_batch_size=7, max_batch_bytes=1500)
 CAPACITY = 25
@@ -333,7 +348,7 @@ class Delivery(RuleBasedStateMachine):
         """Check the sum, and where every event is. Without the queue's own readers, which trim first."""
         queue = self.queue
         with self.noting():
-            flying = _ids(queue._in_flight)
+            flying = _ids(queue._taken["post"])
             waiting = [number for batch in queue._sealed for number in _ids(batch)] + _ids(queue._events)
             here = flying + waiting
             lost = sum(queue.dropped.values())
@@ -401,7 +416,8 @@ class Delivery(RuleBasedStateMachine):
         assert self.host is None
         self.step(3)
         self.holds()
-        assert self.queue.snapshot()[3:] == (0, 0)
+        now = self.queue.snapshot()
+        assert (now.in_flight, now.pending) == (0, 0)
         assert self._reported_losses() == self.queue.dropped, "reported"
         assert all(flush.done() for flush in self.flushes)
         gone = self.captured - len(self.ingest.confirmed)
@@ -526,28 +542,29 @@ def test_nothing_is_lost_doubled_or_out_of_order_for_long() -> None:
 
 
 class LosesWhatFailed(EventQueue):
-    def requeue(self) -> int:
-        self._in_flight = []
+    def requeue(self, taker: Taker = "post") -> int:
+        self._taken[taker] = []
         return 0
 
 
 class RequeuesBehind(EventQueue):
-    def requeue(self) -> int:
-        batch, self._in_flight = self._in_flight, []
+    def requeue(self, taker: Taker = "post") -> int:
+        batch, self._taken[taker] = self._taken[taker], []
         self._sealed.extend([batch] if isinstance(batch, Batch) and batch else [])
         return len(batch)
 
 
 class RequeuesUnsealed(EventQueue):
-    def requeue(self) -> int:
-        if isinstance(self._in_flight, Batch):
-            self._in_flight = Batch(self._in_flight) if self._in_flight else []
-        return super().requeue()
+    def requeue(self, taker: Taker = "post") -> int:
+        taken = self._taken[taker]
+        if isinstance(taken, Batch):
+            self._taken[taker] = Batch(taken) if taken else []
+        return super().requeue(taker)
 
 
 class SettlesTwice(EventQueue):
     def settle_delivered(self) -> int:
-        self.delivered += len(self._in_flight)
+        self.delivered += self.in_flight
         return super().settle_delivered()
 
 
@@ -597,7 +614,7 @@ class NeverBacksOff(Exporter):
 
 
 class ReportsNothing(Exporter):
-    def _drop_too_large(self, limit: str) -> None:
+    def _drop_too_large(self, batch: Batch, limit: str) -> None:
         self._queue.settle_dropped(errors.EventTooLarge.reason)
 
 

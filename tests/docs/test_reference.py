@@ -70,6 +70,7 @@ def test_the_options_have_the_types_of_the_signature() -> None:
     signature = inspect.signature(BeaconClient).parameters
     for row in CONFIGURATION.table("option", "default", "unit"):
         annotation = str(signature[row["option"]].annotation)
+        annotation = annotation.replace("Union[str, os.PathLike[str], None]", "str")
         kind = re.sub(r"Optional\[(.+)\]", r"\1", annotation).replace("ConsumerResolver", "Callable")
         assert kind.split("[")[0] == row["type"], row["option"]
 
@@ -83,6 +84,9 @@ def test_the_new_options_are_those_that_0_1_did_not_have() -> None:
         "shutdown_timeout",
         "client_factory",
         "capture_error_text",
+        "spool",
+        "spool_max_bytes",
+        "spool_max_age",
     }
 
 
@@ -107,7 +111,7 @@ def test_the_middleware_s_options_are_those_of_its_signature() -> None:
 
 def test_the_environment_variables_are_those_of_the_client() -> None:
     documented = {row["variable"] for row in CONFIGURATION.table("variable", "meaning")}
-    assert documented == {client.ENV_INGEST_KEY, client.ENV_INGEST_URL, client.ENV_ENABLED}
+    assert documented == {client.ENV_INGEST_KEY, client.ENV_INGEST_URL, client.ENV_ENABLED, client.ENV_SPOOL}
 
 
 def test_the_versions_are_the_floors_of_the_distribution() -> None:

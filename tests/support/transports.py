@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any, Callable, Dict, List, Optional, Union
 
 from beaconhq import SendResult
@@ -56,3 +57,18 @@ class ScriptedTransport:
         if outcome.ok:
             self.delivered.extend(events)
         return outcome
+
+
+class GatedTransport(ScriptedTransport):
+    """Holds every POST until `gate` is set, and says when one has begun."""
+
+    def __init__(self, *script: Answer) -> None:
+        super().__init__(*script)
+        self.begun = threading.Event()
+        self.gate = threading.Event()
+
+    async def send(self, events: List[Dict[str, Any]]) -> SendResult:
+        self.begun.set()
+        while not self.gate.is_set():
+            await asyncio.sleep(0.005)
+        return await super().send(events)
