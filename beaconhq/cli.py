@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ DEFAULT_REQUESTS = 600
 MAX_REQUESTS = 100_000
 DEFAULT_TIMEOUT = 10.0
 MAX_SECONDS = 3600
+DEFAULT_PATIENCE = 30.0
 
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
@@ -246,6 +248,62 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_spool_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="spool_command")
+    status = commands.add_parser("status", help="say what lies in a spool folder")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    drain = commands.add_parser(
+        "drain",
+        help="deliver what lies there",
+        description="""\
+Deliver what processes that are gone left in a spool folder, oldest first. The key is read from
+BEACON_INGEST_KEY, the URL from BEACON_INGEST_URL: those under which the events were spooled.
+Ctrl-C stops it; the same command goes on.
+""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    drain.add_argument("--retry-refused", action="store_true", help="also what the ingest refused before")
+    drain.add_argument(
+        "--patience",
+        type=_seconds,
+        default=DEFAULT_PATIENCE,
+        metavar="SECONDS",
+        help="give up after that long without progress (default: %(default)g)",
+    )
+    for each in (status, drain):
+        each.add_argument(
+            "folder",
+            type=Path,
+            nargs="?",
+            metavar="FOLDER",
+            default=os.environ.get("BEACON_SPOOL") or None,
+            help="the spool folder (default: $BEACON_SPOOL)",
+        )
+
+
+def _run_spool(arguments: argparse.Namespace) -> int:
+    from beaconhq.spool import command
+
+    if arguments.folder is None:
+        sys.stderr.write("beaconhq spool: name the folder, or set BEACON_SPOOL\n")
+        return 2
+    if arguments.spool_command == "status":
+        return command.run_status(arguments.folder, as_json=arguments.json)
+    key = os.environ.get("BEACON_INGEST_KEY", "")
+    if not key:
+        sys.stderr.write(
+            "beaconhq spool: set BEACON_INGEST_KEY to the key under which the events were spooled\n"
+        )
+        return 2
+    return command.run_drain(
+        arguments.folder,
+        key,
+        os.environ.get("BEACON_INGEST_URL"),
+        retry_refused=arguments.retry_refused,
+        patience=arguments.patience,
+    )
+
+
 COMMANDS = (
     Command(
         name="local",
@@ -306,5 +364,20 @@ exit code: 0 no fault, 1 a fault, 2 used wrongly
 """,
         add_arguments=_add_doctor_arguments,
         run=_run_doctor,
+    ),
+    Command(
+        name="spool",
+        help="look into a spool folder, or deliver what lies there",
+        description="""\
+A spool folder holds the events that could not be delivered before their process ended. The
+next process with that folder delivers them by itself; these commands look, or do it by hand.
+""",
+        epilog="""\
+examples:
+  beaconhq spool status /var/lib/myapp/spool
+  BEACON_INGEST_KEY=... beaconhq spool drain /var/lib/myapp/spool
+""",
+        add_arguments=_add_spool_arguments,
+        run=_run_spool,
     ),
 )

@@ -39,7 +39,7 @@ class TestHelp:
         self, command: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert exit_code(command, "--help") == 0
-        assert f"examples:\n  beaconhq {command}\n" in capsys.readouterr().out
+        assert f"examples:\n  beaconhq {command}" in capsys.readouterr().out
 
     def test_the_documented_port_is_the_default(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert exit_code("local", "--help") == 0
