@@ -124,6 +124,9 @@ class BeaconLifespan:
                 return
 
 
+_NOTHING: Scope = {}
+
+
 class _Exchange(Exchange):
     """What passes by on ASGI's two channels."""
 
@@ -190,7 +193,8 @@ class _Exchange(Exchange):
     def _record(self, status: int, exc: Optional[BaseException]) -> None:
         self.recorded = True
         duration = self._duration if self._duration >= 0 else perf_counter() - self.started_at
-        recorder, scope = self.recorder, self._scope
+        scope, self._scope = self._scope, _NOTHING  # which refers to this
+        recorder = self.recorder
         consumer = recorder.consumer(scope, self.caller)
         recorder.capture(self._method, self._path, recorder.route(scope), status, exc, duration, consumer)
 

@@ -125,7 +125,7 @@ class _Exchange(Exchange):
 
     def __init__(self, recorder: Recorder, others: Sequence[Exchange], request: HttpRequest) -> None:
         super().__init__(recorder, others)
-        self._request = request
+        self._request: Any = request
         #: What Django turned into a 500.
         self.exception: Optional[BaseException] = None
 
@@ -150,7 +150,7 @@ class _Exchange(Exchange):
         if self.recorded:
             return
         self.recorded = True
-        request = self._request
+        request, self._request = self._request, None  # which refers to this
         exception, self.exception = self.exception, None  # it holds frames, and they the request
         recorder, duration = self.recorder, perf_counter() - self.started_at
         consumer = recorder.consumer(request, self.caller)

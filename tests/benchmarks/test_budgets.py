@@ -7,6 +7,7 @@ the request path twice as dear, or dearer with the number of routes.
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Mapping, Optional
@@ -104,6 +105,21 @@ def test_a_waiting_event_holds_little_beyond_its_strings(
     assert 0 <= duration <= 256, "a number that the interpreter has anyway"
     # With 8 bytes in the queue.
     assert sys.getsizeof(held[0]) + sys.getsizeof(ended) + 8 <= 120
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector(client: BeaconClient) -> None:
+    """A cycle would keep its scope until a collection, and make collections dear."""
+    caller = AsgiCaller(1)
+    call = caller.call(BeaconASGIMiddleware(RawASGI(1, leaves_route=True), client=client))
+    call(10)
+    gc.collect()
+    gc.disable()
+    try:
+        call(10)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+        caller.loop.close()
 
 
 def test_an_import_executes_less_than_that_of_asyncio() -> None:
