@@ -37,6 +37,8 @@ class RouteReader:
     def __init__(self, app: object) -> None:
         self._has_router = any(hasattr(layer, "routes") for layer in _layers(app))
         self._map = _RouteMap()
+        #: The classes of leaves, whose instances need no look of their own.
+        self._leaves: Set[type] = set()
 
     def read(self, scope: Scope) -> str:
         """
@@ -48,7 +50,7 @@ class RouteReader:
         """
         prefix = _mount_prefix(scope) if "app_root_path" in scope else ""
         route = scope.get("route")
-        if not _is_leaf(route):
+        if type(route) not in self._leaves and not self._learn_leaf(route):
             route = self._hidden_leaf(scope)
         if prefix:
             prefix = self._map.mount_template(scope, prefix, route)
@@ -63,6 +65,12 @@ class RouteReader:
         if self._has_router or "router" in scope or hasattr(scope.get("app"), "router"):
             return UNMATCHED
         return scope.get("path") or "/"
+
+    def _learn_leaf(self, route: object) -> bool:
+        is_leaf = _is_leaf(route)
+        if is_leaf:
+            self._leaves.add(type(route))
+        return is_leaf
 
     def _hidden_leaf(self, scope: Scope) -> Any:
         """Return the matched route where `scope["route"]` is none, or None; a mount is not one."""

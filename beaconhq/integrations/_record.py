@@ -68,7 +68,7 @@ class Recorder:
 
     def reports(self, exchanges: Sequence[Exchange]) -> bool:
         """Whether this client already reports the request: it wraps the application further out."""
-        return any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
+        return bool(exchanges) and any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
 
     def route(self, request: Any) -> str:
         """Return the template of a dispatched request."""
@@ -112,12 +112,15 @@ class Recorder:
             error = None if exception is None and status < 500 else self._error(status, exception)
             kind = (method, route, status, error)
             if error is None:
-                if len(self._kinds) >= MAX_KINDS:
-                    self._kinds.clear()
-                kind = self._kinds.setdefault(kind, kind)
+                kind = self._kinds.get(kind) or self._share(kind)
             self._client.capture((time(), kind, path, int(duration * 1000 + 0.5), consumer))
         except Exception:  # noqa: BLE001, S110 - see the module's docstring
             pass
+
+    def _share(self, kind: Kind) -> Kind:
+        if len(self._kinds) >= MAX_KINDS:
+            self._kinds.clear()
+        return self._kinds.setdefault(kind, kind)
 
     def _error(self, status: int, exception: Optional[BaseException]) -> str:
         if exception is None:

@@ -86,8 +86,9 @@ class BeaconASGIMiddleware:
             exchange.finish(None)
 
     def _read_header(self, scope: Scope) -> Optional[str]:
+        header = self._header
         for name, value in scope["headers"]:
-            if name == self._header:
+            if name == header:
                 text: str = value.decode("latin-1")
                 return text
         return None
