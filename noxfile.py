@@ -25,6 +25,7 @@ FLOORS = [
     "flask==2.3.0",
     "httpcore==1.0.5",
     "httpx==0.27.0",
+    "sniffio==1.3.0",
     "starlette==0.36.3",
     "uvicorn==0.35.0",
     # Flask's own dependency: Flask 2.3's test client does not work with a later one.

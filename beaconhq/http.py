@@ -93,6 +93,8 @@ class HttpTransport:
         self._factory = client_factory
         self._keepalive = keepalive
         self._client: Any = None
+        #: The URL as the client parsed it, so that it does so once and not with every POST.
+        self._parsed_url: Any = None
 
     def __repr__(self) -> str:
         return f"<HttpTransport {getattr(self, '_url', '[REFUSED]')}>"
@@ -108,7 +110,7 @@ class HttpTransport:
         """
         if self._client is None:
             with quiet():
-                self._client = self._make_client()
+                self._client, self._parsed_url = self._make_client(), None
 
     def forget(self) -> object:
         """Let go of the client without closing it and return it: it is another process's or loop's."""
@@ -188,12 +190,13 @@ class HttpTransport:
             try:
                 request = client.build_request(
                     "POST",
-                    self._url,
+                    self._url if self._parsed_url is None else self._parsed_url,
                     content=body,
                     headers={**headers, "Authorization": f"Bearer {self._key.reveal()}"},
                     timeout=None,
                     extensions={"trace": trace},
                 )
+                self._parsed_url = request.url
                 response = await client.send(request, stream=True, follow_redirects=False)
             except Exception as err:  # noqa: BLE001 - any HTTP library's; translated once, here
                 name = type(err).__name__

@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from . import budgets, environments, imports, report, serving
 from .plan import ALL, Case, cases
@@ -86,7 +86,14 @@ def measure(
     """Run one case: all variants of all subjects, taking turns. A peer that fails is told and left out."""
     draw = random.Random(case.key)
     with ExitStack() as stack:
-        turns = []
+        turns: List[Tuple[str, str, Worker]] = []
+
+        def leave_out(subject: str, error: WorkerEndedError) -> None:
+            if subject in ("beaconhq", "bare"):
+                raise error
+            progress.say(f"{case.key}: {subject} is not measured: {error}")
+            turns[:] = [turn for turn in turns if turn[1] != subject]
+
         for subject in case.subjects:
             environment = at_hand.get("beaconhq" if subject == "bare" else subject)
             if environment is None:
@@ -94,19 +101,22 @@ def measure(
             try:
                 worker = Worker(environment, subject, case, ingest)
             except WorkerEndedError as error:
-                if subject in ("beaconhq", "bare"):
-                    raise
-                progress.say(f"{case.key}: {subject} is not measured: {error}")
+                leave_out(subject, error)
                 continue
             stack.callback(worker.close)
-            turns += [(variant, worker) for variant in worker.variants]
-        readings: Dict[str, List[Reading]] = {variant: [] for variant, _ in turns}
+            turns += [(variant, subject, worker) for variant in worker.variants]
+        readings: Dict[str, List[Reading]] = {}
         for number in range(-1, rounds):
             draw.shuffle(turns)
-            for variant, worker in turns:
-                reading = worker.measure(variant, case.units)
+            for variant, subject, worker in tuple(turns):
+                try:
+                    reading = worker.measure(variant, case.units)
+                except WorkerEndedError as error:
+                    readings.pop(variant, None)
+                    leave_out(subject, error)
+                    continue
                 if number >= 0:  # the first round warms up
-                    readings[variant].append(reading)
+                    readings.setdefault(variant, []).append(reading)
     return summarize(readings, case.reference)
 
 

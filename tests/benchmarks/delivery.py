@@ -123,11 +123,16 @@ def drain(task: Dict[str, Any]) -> Calls:
     """Beside an `httpx.AsyncClient` that posts the same bytes, ready."""
     loop, calls = asyncio.new_event_loop(), Calls()
     poster = loop.run_until_complete(_open_poster(task["ingest"]))
-    client = BeaconClient(
-        "k", task["ingest"], flush_interval=3600.0, batch_size=1_000_000, max_buffer_size=1_000_000
-    )
-    loop.run_until_complete(client.__aenter__())
     for size in POST_SIZES:
+        client = BeaconClient(
+            "k",
+            task["ingest"],
+            flush_interval=3600.0,
+            batch_size=1_000_000,
+            max_buffer_size=1_000_000,
+            max_batch_size=size,
+        )
+        loop.run_until_complete(client.__aenter__())
         calls.variants[f"httpx floor at {size}"] = _posting(loop, poster, size)
         calls.variants[f"drain at {size}"] = _draining(loop, client, size)
     return calls
@@ -163,18 +168,24 @@ def _posting(loop: asyncio.AbstractEventLoop, post: Callable[[bytes], Any], size
 
 def _draining(loop: asyncio.AbstractEventLoop, client: BeaconClient, size: int) -> Call:
     records = make_records(size)
+    loop.run_until_complete(_opened(client, records[0]))
 
     async def work(count: int) -> Reading:
-        await client.flush()
         watch = Stopwatch()
         for _ in range(0, count, size):
             for record in records:
                 client.capture(record)
-            result = await client.flush()
-            assert result.delivered == size, result
+        result = await client.flush()
+        assert result.delivered == count, result
         return watch.stop(count)
 
     return lambda count: loop.run_until_complete(work(count))
+
+
+async def _opened(client: BeaconClient, record: Any) -> None:
+    """Let the client load and connect."""
+    client.capture(record)
+    assert (await client.flush()).delivered == 1
 
 
 def sustained(task: Dict[str, Any]) -> Calls:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Awaitable, Callable, Dict, List
 
 BODY = b'{"ok":true}'
 HEADERS = [
@@ -64,10 +64,10 @@ class AsgiCaller:
         return lambda count: self.loop.run_until_complete(self._serve(app, count))
 
     async def _serve(self, app: Any, count: int) -> Reading:
-        scopes = [self.scope() for _ in range(count)]
+        requests = [(self.scope(), _make_receive()) for _ in range(count)]
         watch = Stopwatch()
-        for scope in scopes:
-            await app(scope, _receive, _ignore)
+        for scope, receive in requests:
+            await app(scope, receive, _ignore)
         return watch.stop(count)
 
     def scope(self) -> Dict[str, Any]:
@@ -89,8 +89,15 @@ class AsgiCaller:
         }
 
 
-async def _receive() -> Dict[str, Any]:
-    return {"type": "http.request", "body": b"", "more_body": False}
+def _make_receive() -> Callable[[], Awaitable[Dict[str, Any]]]:
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Dict[str, Any]:
+        if not messages:
+            await asyncio.Event().wait()  # until the request is over: nobody disconnects
+        return messages.pop()
+
+    return receive
 
 
 async def _ignore(message: Any) -> None:
