@@ -82,6 +82,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def docs(session: nox.Session) -> None:
+    """Build the documentation in docs/_build; a warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-E", "-W", "-n", "--keep-going", "docs", "docs/_build", *session.posargs)
+
+
+@nox.session(python=NEWEST)
 def torture(session: nox.Session) -> None:
     """Run what takes longer than `.ci/run` may."""
     session.install("-e", ".[dev]")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class FlushResult(NamedTuple):
     """What became of the events while a flush ran (counts of events)."""
 
+    #: Answered with a 2xx.
     delivered: int
+    #: Lost, for whatever reason.
     dropped: int
     #: Still waiting or under way when the flush returned.
     pending: int

@@ -89,9 +89,8 @@ WORDS: Dict[str, Tuple[str, str, str, str]] = {
             "captured{client}"
         ),
         (
-            "Add BeaconASGIMiddleware, or call init_flask (docs/quickstart.md). If this is a factory, "
-            "name it with "
-            "parentheses: main:create_app()."
+            "Add BeaconASGIMiddleware (docs/asgi.md), or call init_flask (docs/flask.md). If this is a "
+            "factory, name it with parentheses: main:create_app()."
         ),
     ),
     "no_lifespan": (

@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 #: What users read.
-PAGES = [README, *sorted(DOCS.glob("**/*.md"))]
+PAGES = [README, *sorted(path for path in DOCS.glob("**/*.md") if DOCS / "_build" not in path.parents)]
 
 _FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})(?P<language>\w*)")
 _MARKER = re.compile(r"<!-- test: (\w+)(?: (.+?))? -->")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 import pytest
 from local.processes import run
 
-from .pages import Block, Page, python_blocks
+from .pages import DOCS, ROOT, Block, Page, python_blocks
 from .servers import serving
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ _OLD_TEST_CLIENT = (
 )
 #: What the ingest that is not ours must never see.
 _OWN_KEYS = re.compile(r"BeaconClient\((?!.*(dry_run|transport)=)")
+#: Run by test_tutorials.py and test_recipes.py.
+_RUN_ELSEWHERE = {
+    *(DOCS / "tutorial").glob("*.md"),
+    *(DOCS / "how-to" / f"{name}.md" for name in ("celery", "lambda", "rq")),
+}
+#: Comments, then an import.
+_COMPLETE = re.compile(r"(#.*\n|\n)*(from|import) ")
+#: As users have it: without the project's own settings, and with what has no types.
+_MYPY = ("--config-file=", "--check-untyped-defs", "--ignore-missing-imports", "--no-error-summary")
 #: Without the plugin, which warns where it is not configured.
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", *_OLD_TEST_CLIENT)
 
@@ -40,6 +49,21 @@ def _marked(kind: str) -> pytest.MarkDecorator:
 def test_it_compiles(block: Block) -> None:
     # Blank lines in front: errors name the line of the page.
     compile("\n" * (block.line - 1) + block.source, str(block.page), "exec")
+
+
+def test_what_does_not_run_has_the_right_types(tmp_path: Path) -> None:
+    """A block that begins with its imports is complete; what begins otherwise belongs to another block."""
+    modules = {}
+    for number, block in enumerate(BLOCKS):
+        if not block.kind and block.page not in _RUN_ELSEWHERE and _COMPLETE.match(block.source):
+            module = tmp_path / f"block_{number}.py"
+            # As above: the lines are the page's.
+            module.write_text("\n" * (block.line - 1) + block.source, "utf-8")
+            modules[module.name] = str(block.page.relative_to(ROOT))
+    assert modules
+    done = run("-m", "mypy", *_MYPY, f"--cache-dir={tmp_path / 'cache'}", str(tmp_path), PYTHONWARNINGS="")
+    errors = re.sub(r"\S*(block_\d+\.py)", lambda match: modules[match[1]], done.stdout)
+    assert done.returncode == 0, errors + done.stderr
 
 
 def test_the_markers_are_known() -> None:

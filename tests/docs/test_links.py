@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .pages import PAGES, ROOT, Page
+from .pages import PAGES, README, ROOT, Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,14 @@ def test_relative_links_resolve(path: Path) -> None:
         assert target.exists(), link
         assert ROOT in target.parents, link
         assert not fragment or fragment in Page(target).anchors, link
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if path != README], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_site_is_whole_without_the_readme(path: Path) -> None:
+    """The site does not have it."""
+    assert [link for link in Page(path).links if "README" in link] == []
 
 
 @_each

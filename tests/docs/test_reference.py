@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple, Type
 import pytest
 
 import beaconhq
+import beaconhq.testing
 from beaconhq import BeaconClient, client, errors
 from beaconhq.cli import make_parser
 from beaconhq.doctor.words import WORDS
@@ -39,12 +40,23 @@ def test_the_readme_has_the_set_up_lines_whole_in_a_code_block() -> None:
     assert block.source.splitlines() == SET_UP
 
 
-def test_every_page_is_on_the_map() -> None:
-    for page in (README, DOCS / "index.md"):
-        prefix = "docs/" if page == README else ""
-        linked = {link.split("#")[0] for link in Page(page).links}
-        pages = [path for path in PAGES if path not in (README, DOCS / "index.md")]
-        assert {f"{prefix}{path.relative_to(DOCS).as_posix()}" for path in pages} <= linked
+def test_every_page_is_on_the_map_once() -> None:
+    """The site's navigation is made of the first columns of its tables."""
+    rows = [row for table in Page(DOCS / "index.md").tables for row in table]
+    links = [re.findall(r"\]\(([^)]+)\)", row["page"]) for row in rows]
+    assert sorted(DOCS / link for (link,) in links) == sorted(set(PAGES) - {README, DOCS / "index.md"})
+
+
+def test_the_readme_leads_to_the_map() -> None:
+    assert "docs/index.md" in set(Page(README).links)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """Except a constant and the version, which `docs/configuration.md` and pip tell."""
+    text = "\n".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
+    listed = set(re.findall(r"^\.\. auto\w+:: beaconhq\.(?:testing\.)?(\w+)", text, re.MULTILINE))
+    public = {*beaconhq.__all__, *beaconhq.testing.__all__} - {"DEFAULT_INGEST_URL", "__version__", "ANY"}
+    assert public <= listed
 
 
 # -- options ----------------------------------------------------------------------------
