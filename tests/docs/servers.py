@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Iterator, List, Mapping, Sequence, Tuple
 
 import httpx
 from local.processes import PATIENCE, running
@@ -37,3 +38,10 @@ def served_by(
         with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE, limits=limits) as visitor:
             yield visitor
         assert process.stop(stop) in STOPPED, "".join(process.output)
+
+
+def with_port(command: Tuple[str, ...]) -> List[str]:
+    """Put a free port where a server does not say which one it took."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return [part.replace("{port}", str(free.getsockname()[1])) for part in command]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-import socket
 import time
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import pytest
 from local.processes import PATIENCE, run, running
 
 from .conftest import Event, Ingest
 from .pages import DOCS, EXAMPLES, README
-from .servers import served_by, serving
+from .servers import served_by, serving, with_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,13 +127,6 @@ def test_the_django_app(ingest: Ingest, command: Tuple[str, ...], stop: signal.S
         Event("GET", "/healthz/", "/healthz/", 200, None, None),
         Event("GET", "(unmatched)", "/wp-login.php", 404, None, None),
     ]
-
-
-def with_port(command: Tuple[str, ...]) -> List[str]:
-    """Put a free port where a server does not say which one it took."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return [part.replace("{port}", str(free.getsockname()[1])) for part in command]
 
 
 def test_the_script(ingest: Ingest) -> None:

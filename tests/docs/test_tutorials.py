@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-import socket
 from contextlib import ExitStack
 from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional
@@ -14,18 +13,19 @@ import httpx
 import pytest
 from local.processes import PATIENCE, Running, run, running
 
+from .conftest import KEY, Ingest
 from .pages import DOCS, Block, Page
+from .servers import with_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Ingest
 
 TUTORIALS = sorted((DOCS / "tutorial").glob("*.md"))
 #: What a server says by Ctrl-C: uvicorn ends by the signal, Python by 130 or 1 (the same, uncaught).
 INTERRUPTED = (0, 1, 130, -signal.SIGINT)
 #: How each server is told the port, `{port}` being a free one; one says by itself which one it took.
-PORT = {"uvicorn": ["--port=0"], "flask": ["--port={port}"], "python": ["{port}", "--noreload"]}
+PORT = {"uvicorn": ("--port=0",), "flask": ("--port={port}",), "python": ("{port}", "--noreload")}
 #: The tests have an environment already.
 DONE_ALREADY = ("python3 -m venv ", ". .venv/bin/activate")
 
@@ -94,7 +94,8 @@ class Newcomer:
     def _beaconhq(self, words: List[str]) -> None:
         """The ingest of the tests is such a one, on another port."""
         assert words == ["beaconhq", "local"]
-        assert httpx.get(f"{self._ingest.url}/", trust_env=False).status_code == 200
+        page = httpx.get(f"{self._ingest.url}/", auth=("docs", KEY), trust_env=False)
+        assert page.status_code == 200
 
     def _export(self, words: List[str]) -> None:
         variables = dict(word.split("=", 1) for word in words[1:])
@@ -104,8 +105,8 @@ class Newcomer:
     def _serve(self, words: List[str]) -> None:
         self.stop()
         command = words[1:] if words[0] == "python" else ["-m", *words]
-        command += [part.replace("{port}", str(free_port())) for part in PORT[words[0]]]
-        self._app = self._stack.enter_context(running(*command, **self._environment))
+        options = with_port(PORT[words[0]])
+        self._app = self._stack.enter_context(running(*command, *options, **self._environment))
         self._url = self._app.wait_for(r"(http://127\.0\.0\.1:[0-9]+)")[1]
 
     def _curl(self, words: List[str]) -> str:
@@ -143,13 +144,6 @@ def test_a_newcomer_gets_there(
     assert [event.consumer for event in events] == [*[None] * len(counted), "acme"]
     (command,) = re.findall(r"`(beaconhq doctor [^`]+)`", path.read_text("utf-8"))
     newcomer.ask_the_doctor(command)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def test_the_tutorials_are_those_of_the_frameworks() -> None:
