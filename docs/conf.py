@@ -97,9 +97,15 @@ def add_navigation(_: Sphinx, document: str, source: list[str]) -> None:
 
 
 def shape_docstring(_: Sphinx, what: str, __: str, ___: object, ____: object, lines: list[str]) -> None:
-    """Link the pages that a docstring names by their path; a module's docstring is for those who read it."""
+    """Link the pages that a docstring names by their path, and let its indented lines be code."""
+    # A module's docstring is for those who read the code.
     shown = [] if what == "module" else lines
-    lines[:] = [re.sub(r"\bdocs/([\w/-]+)\.md\b", r":doc:`/\1`", line) for line in shown]
+    shaped: list[str] = []
+    for line in shown:
+        if line.startswith("    ") and shaped[-2:] and not shaped[-1] and shaped[-2][:1] not in (" ", "-"):
+            shaped += ["::", ""]
+        shaped.append(re.sub(r"\bdocs/([\w/-]+)\.md\b", r":doc:`/\1`", line))
+    lines[:] = shaped
 
 
 def link_or_leave(
