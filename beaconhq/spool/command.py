@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from .. import errors
 from ..client import BeaconClient
+from .database import StoreDamaged, StoreUnavailable
 from .folder import new_owner
 from .status import PartitionStatus, look
-from .store import StoreDamaged, StoreUnavailable, open_store
+from .store import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, Type, T
 
 from .. import errors
 from ..native import Lock
+from .database import StoreDamaged, StoreUnavailable, translated
 from .folder import new_owner
-from .store import DAMAGED, EXPIRED, FULL, StoreDamaged, StoreUnavailable, translated
+from .store import DAMAGED, EXPIRED, FULL
 
 if TYPE_CHECKING:
     from ..queue import EventQueue

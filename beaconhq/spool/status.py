@@ -10,8 +10,8 @@ import contextlib
 from typing import TYPE_CHECKING, Dict, List, NamedTuple
 
 from . import clock
+from .database import StoreDamaged, StoreUnavailable, connect, translated
 from .folder import DAMAGED, Partition, partitions
-from .store import StoreDamaged, StoreUnavailable, connect, translated
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,52 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from uuid import uuid4
 
 from .. import hooks
 from ..wire import Batch
 from . import clock
+from .database import StoreDamaged, connect, prepare, transaction, translated
 from .folder import Partition
 
-#: Marks the file as ours ("BEAS").
-APPLICATION_ID = 0x42454153
-SCHEMA_VERSION = 1
-#: Seconds that a session waits for another process's transaction.
-BUSY_TIMEOUT = 2.0
+if TYPE_CHECKING:
+    import sqlite3
 
 #: Why a row is lost; the reasons of `errors.SpoolFull`, `SpoolExpired` and `SpoolDamaged`.
 FULL, EXPIRED, DAMAGED = "spool_full", "spool_expired", "spool_damaged"
 
-_SCHEMA = f"""
-PRAGMA auto_vacuum = FULL;
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS batch (
-    id INTEGER PRIMARY KEY,
-    state TEXT NOT NULL,      -- waiting, refused or lost
-    why TEXT,                 -- of refused (the ingest's words) and lost (the reason)
-    owner TEXT NOT NULL,      -- who delivers it, or counts its loss
-    writer TEXT NOT NULL,     -- who captured it
-    position INTEGER NOT NULL,-- of its first event in the writer's order
-    tried INTEGER NOT NULL,   -- whether a POST of it may have arrived: its key is final
-    key TEXT NOT NULL,
-    events INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    body BLOB,
-    written REAL NOT NULL     -- on the store's own clock
-);
-CREATE INDEX IF NOT EXISTS batch_by_owner ON batch (owner, state, id);
-CREATE INDEX IF NOT EXISTS batch_by_order ON batch (owner, state, writer, position);
-CREATE INDEX IF NOT EXISTS batch_by_bytes ON batch (id, bytes);
-CREATE TABLE IF NOT EXISTS about (
-    url TEXT NOT NULL, now REAL NOT NULL, boot TEXT NOT NULL, uptime REAL NOT NULL, wall REAL NOT NULL
-);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
 _INSERT = (
     "INSERT INTO batch (state, owner, writer, position, tried, key, events, bytes, body, written)"
     " VALUES ('waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -67,14 +37,6 @@ _INSERT = (
 _COLUMNS = "id, writer, position, tried, key, events, bytes, body"
 #: Compact JSON is the same from both encoders, so bodies are joined without being read.
 _HEAD, _TAIL = b'{"events":[', b"]}"
-
-
-class StoreUnavailable(Exception):  # noqa: N818 - named after the condition
-    """Nothing can be read or written now: a full disk, no permission, a lock that is held too long."""
-
-
-class StoreDamaged(Exception):  # noqa: N818 - as above
-    """The file is not the database that it was."""
 
 
 class Lost(NamedTuple):
@@ -113,8 +75,8 @@ class Store:
         with hooks.spooling, translated():
             self.partition.make()
             with contextlib.closing(connect(self.partition)) as connection:
-                _prepare(connection)
-                with _transaction(connection):
+                prepare(connection)
+                with transaction(connection):
                     now = _tick(connection, self._url, self._read_clock())
                 spared = "" if in_flight is None else in_flight.idempotency_key
                 yield Session(connection, self._max_bytes, now - self._max_age, now, spared)
@@ -124,7 +86,7 @@ class Store:
         with translated(), self.partition.mending():
             try:
                 with hooks.spooling, translated(), contextlib.closing(connect(self.partition)) as connection:
-                    _prepare(connection)
+                    prepare(connection)
                     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             except StoreDamaged:
                 verdict = "damaged"
@@ -152,7 +114,7 @@ class Session:
 
     def append(self, owner: str, batch: Batch) -> List[Lost]:
         """Write a batch at the end; past `max_bytes` the oldest are lost. Returns what `owner` lost."""
-        with _transaction(self._connection):
+        with transaction(self._connection):
             self._insert(owner, owner, batch)
             self._make_room()
             return self._count_lost(owner)
@@ -161,7 +123,7 @@ class Session:
         """Remove the batches under these keys, and keep those out of the way that the ingest refused."""
         if not delivered and not refused:
             return
-        with _transaction(self._connection):
+        with transaction(self._connection):
             self._connection.executemany("DELETE FROM batch WHERE key = ?", [(key,) for key in delivered])
             self._connection.executemany(
                 "UPDATE batch SET state = 'refused', why = ? WHERE key = ?",
@@ -170,7 +132,7 @@ class Session:
 
     def restore_refused(self, owner: str) -> None:
         """Let what the ingest refused wait again."""
-        with _transaction(self._connection):
+        with transaction(self._connection):
             self._connection.execute(
                 "UPDATE batch SET state = 'waiting', why = NULL, owner = ? WHERE state = 'refused'", (owner,)
             )
@@ -184,7 +146,7 @@ class Session:
         What never went out is joined with what follows it, up to the limits of a POST; what
         is too large for one goes in halves. Either gets its final key here, before it goes out.
         """
-        with _transaction(self._connection):
+        with transaction(self._connection):
             while True:
                 row = self._oldest(owner)
                 if row is None:
@@ -204,7 +166,7 @@ class Session:
 
     def count_lost(self, owner: str) -> List[Lost]:
         """Return, once, what the bounds have cost an owner; first let what is too old go."""
-        with _transaction(self._connection):
+        with transaction(self._connection):
             for (row_id,) in self._connection.execute(
                 "SELECT id FROM batch WHERE state != 'lost' AND written < ? AND key != ?",
                 (self._oldest_written, self._spared),
@@ -218,7 +180,7 @@ class Session:
 
     def adopt(self, owner: str, dead: str) -> int:
         """Make the batches of a dead owner another's; returns how many events wait in them."""
-        with _transaction(self._connection):
+        with transaction(self._connection):
             events = self._sum("state = 'waiting' AND owner = ?", dead)
             lost = self._sum("state = 'lost' AND owner = ?", dead)
             self._connection.execute("UPDATE batch SET owner = ? WHERE owner = ?", (owner, dead))
@@ -343,26 +305,6 @@ def open_store(folder: str, url: str, key: str, max_bytes: int, max_age: float) 
     return Store(Partition.of(Path(folder), url, key), url, max_bytes, max_age)
 
 
-def connect(partition: Partition) -> sqlite3.Connection:
-    """Open a partition's database, which must be there."""
-    uri = f"{partition.database.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if version > SCHEMA_VERSION and application == APPLICATION_ID:
-        raise StoreUnavailable("a newer version of beaconhq wrote it")
-    if version == 0 and application == 0:
-        connection.executescript(_SCHEMA)
-    elif application != APPLICATION_ID:
-        raise StoreDamaged("another program's database")
-    connection.execute("PRAGMA journal_mode = WAL")
-    # A batch that was written survives a power cut too; a sync is paid off the loop.
-    connection.execute("PRAGMA synchronous = FULL")
-
-
 def _tick(connection: sqlite3.Connection, url: str, reading: clock.Reading) -> float:
     """Move the store's clock on and return it, in seconds."""
     row = connection.execute("SELECT now, boot, uptime, wall FROM about").fetchone()
@@ -372,28 +314,3 @@ def _tick(connection: sqlite3.Connection, url: str, reading: clock.Reading) -> f
     now: float = row[0] + clock.passed(clock.Reading(*row[1:]), reading)
     connection.execute("UPDATE about SET now = ?, boot = ?, uptime = ?, wall = ?", (now, *reading))
     return now
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn SQLite's and the system's errors into ours."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StoreUnavailable(str(error)) from None
-    except sqlite3.DatabaseError as error:
-        raise StoreDamaged(str(error)) from None
-    except OSError as error:
-        raise StoreUnavailable(str(error)) from None

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, List
 import pytest
 from support.events import numbers
 
-from beaconhq.spool import store as store_module
-from beaconhq.spool.store import DAMAGED, EXPIRED, FULL, StoreDamaged, StoreUnavailable
+from beaconhq.spool import database
+from beaconhq.spool.database import StoreDamaged, StoreUnavailable
+from beaconhq.spool.store import DAMAGED, EXPIRED, FULL
 
 from .batches import Clocks, batch, make_store, take_all
 
@@ -277,7 +278,7 @@ def test_a_newer_version_s_database_is_left_alone(tmp_path: Path) -> None:
     with store.session() as session:
         session.append("me", batch(0, 1))
     with closing(sqlite3.connect(store.partition.database)) as newer:
-        newer.execute(f"PRAGMA user_version = {store_module.SCHEMA_VERSION + 1}")
+        newer.execute(f"PRAGMA user_version = {database.SCHEMA_VERSION + 1}")
     with pytest.raises(StoreUnavailable, match="newer version"), store.session():
         pass
 
