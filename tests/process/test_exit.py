@@ -519,7 +519,7 @@ class TestBadIngest:
         """A name that does not resolve; `.invalid` never does (RFC 2606)."""
         held, reported = self.held(self.SCRIPT, "http://beacon.invalid:9")
         assert held < at_most
-        assert reported == ["NetworkError ", "ClientClosed 2"]
+        assert reported == ["InsecureUrl ", "NetworkError ", "ClientClosed 2"]
 
     def test_one_that_says_later(self, at_most: float, ingest: RecordingIngest) -> None:
         ingest.status = 503
