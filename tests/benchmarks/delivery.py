@@ -238,7 +238,7 @@ def steps(task: Dict[str, Any]) -> Calls:
 
 
 def _longest_step(ingest: str, records: List[Any]) -> Reading:
-    longest = {"wall": 0.0, "thread": 0.0, "process": 0.0}
+    longest = {"wall": 0.0, "thread": 0.0}
     run = asyncio.events.Handle._run
 
     def timed(handle: Any) -> None:

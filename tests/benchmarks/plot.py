@@ -59,16 +59,19 @@ def draw(results: Dict[str, Any]) -> str:
         color = _LINES[name]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{x(r)}" cy="{y(v)}" r="3" fill="{color}"/>' for r, v in points]
-        label = escape(f"{name}, {points[-1][1]:.3g}")
+        label = escape(f"{name}, {_round(points[-1][1])}")
         parts.append(f'<text x="{_RIGHT + 10}" y="{label_y + 4}" fill="{color}">{label}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _points(results: Dict[str, Any], name: str) -> List[Tuple[int, float]]:
+    """Return what a subject adds by number of routes; nothing where it is lost in noise (0 or less)."""
     points = []
     for key, case in results["cases"].items():
         if key.startswith("fastapi/") and "added" in case.get(name, {}):
-            points.append((int(key.partition("/")[2]), max(case[name]["added"]["thread"][1] / 1000, 0.1)))
+            microseconds = case[name]["added"]["thread"][1] / 1000
+            if microseconds > 0:
+                points.append((int(key.partition("/")[2]), microseconds))
     return sorted(points)
 
 
@@ -79,3 +82,7 @@ def _label_heights(wanted: List[float]) -> List[float]:
     for above, below in zip(order, order[1:]):
         heights[below] = max(heights[below], heights[above] + 16)
     return heights
+
+
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

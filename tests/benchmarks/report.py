@@ -72,7 +72,7 @@ def tables(results: Dict[str, Any]) -> str:
             ),
         ]
     rows = [
-        [key, variant, _us(summary["value"].get("thread")), _us(summary["value"].get("process"))]
+        [key, variant, _us(summary["value"]["thread"]), _us(summary["value"].get("process"))]
         for key, case in cases.items()
         if key.split("/")[0] in ("capture", "encode", "drain", "sustained", "steps")
         for variant, summary in case.items()
@@ -127,7 +127,7 @@ def _budgets(rows: Sequence[Dict[str, Any]]) -> str:
         [
             [
                 row["what"],
-                f"{row['measured']:g} {row['unit']}",
+                "lost in noise" if row["measured"] is None else f"{row['measured']:g} {row['unit']}",
                 f"{row['at_most']:g}",
                 "-" if row["aim"] is None else f"{row['aim']:g}",
                 "yes" if row["met"] else "**no**",

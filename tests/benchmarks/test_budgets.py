@@ -171,3 +171,10 @@ class TestTable:
         quartiles = {"process": [milliseconds * 1e6] * 3}
         (row,) = check({"cases": {"import/3.11": {"beaconhq": {"added": quartiles}}}})
         assert (row["measured"], row["at_most"], row["met"]) == (milliseconds, 30, met)
+
+    def test_a_floor_that_is_lost_in_noise_meets_nothing(self) -> None:
+        flask = {
+            name: {"added": {"thread": [value] * 3}} for name, value in (("mincap", -1.0), ("beaconhq", 9.0))
+        }
+        (row,) = check({"cases": {"flask": flask}})
+        assert (row["measured"], row["met"]) == (None, False)

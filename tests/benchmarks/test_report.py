@@ -53,3 +53,15 @@ def test_differences_are_taken_within_a_round() -> None:
     assert summary["ours"]["added"]["wall"] == [1.0, 1.0, 1.0]
     assert summary["ours"]["value"]["wall"] == quartiles([11.0, 101.0])
     assert "added" not in summary["bare"]
+
+
+def test_what_is_lost_in_noise_is_not_drawn() -> None:
+    def added(microseconds: float) -> Dict[str, Any]:
+        return {"added": {"thread": [microseconds * 1000] * 3}}
+
+    cases = {
+        "fastapi/1": {"beaconhq": added(4), "mincap": added(2)},
+        "fastapi/300": {"beaconhq": added(-50), "mincap": added(2)},
+    }
+    circles = ET.fromstring(draw({"cases": cases})).findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == 3
