@@ -12,6 +12,7 @@ import atexit
 import os
 import sys
 import time
+from _thread import get_native_id
 from weakref import WeakSet
 
 from . import uwsgi
@@ -32,8 +33,14 @@ resolving = Lock()
 #: Held while a spool's database is open: a child that inherited it would take SQLite's locks
 #: for its own (sqlite.org, "How To Corrupt", section 2.6).
 spooling = Lock()
+#: Threads of ours (by the system's ids) that have ended for Python and may not have for the
+#: system. OpenSSL takes a lock of its own as a thread leaves, after Python is through with it,
+#: and a child that is forked in that moment would wait for it for ever.
+_ending: Set[int] = set()
 #: Longest wait of a fork for any of them, in seconds.
 FORK_WAIT = 5.0
+#: Longest wait for threads that are ending, which takes them milliseconds.
+ENDING_WAIT = 1.0
 
 _lifecycles: WeakSet[Lifecycle] = WeakSet()
 _kept: Set[Lifecycle] = set()
@@ -134,7 +141,25 @@ def _watch_forks() -> None:
         _forks_watched = True
 
 
+def thread_ends() -> None:
+    """Note that the calling thread, one of ours, is about to end; before anybody may learn of it."""
+    _ending.difference_update([thread for thread in tuple(_ending) if not _is_there(thread)])
+    _ending.add(get_native_id())
+
+
+def _is_there(thread: int) -> bool:
+    return os.path.exists(f"/proc/self/task/{thread}")  # noqa: PTH110 - pathlib is not loaded at import
+
+
+def _wait_for_ending_threads() -> None:
+    deadline = time.monotonic() + ENDING_WAIT
+    while any(map(_is_there, tuple(_ending))) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    _ending.clear()
+
+
 def _before_fork() -> None:
+    _wait_for_ending_threads()
     _held.extend(lock for lock in (loading, resolving, spooling) if lock.acquire(timeout=FORK_WAIT))
 
 
@@ -147,6 +172,7 @@ def _after_fork_in_child() -> None:
     global loading, resolving, spooling
     loading, resolving, spooling = Lock(), Lock(), Lock()  # those that this fork holds
     _held.clear()
+    _ending.clear()
     if not uwsgi.calls_later():
         notice_fork()
 

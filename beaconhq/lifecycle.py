@@ -144,7 +144,7 @@ class Lifecycle:
         if uwsgi.threads_are_off():
             self.queue.disarm()  # as `install` said: the exit hook sends everything
             return None
-        if not bridge.start(lambda: self._run_in_thread(host), self._load, host):
+        if not bridge.start(lambda: self._run_in_thread(host, is_ours=True), self._load, host):
             self._reporter.defer(HostUnavailable("no thread can be started; events wait for the exit hook"))
             self.queue.arm(self.queue.pending + RETRY_START_AFTER)
             return None
@@ -154,12 +154,14 @@ class Lifecycle:
 
     # -- running ------------------------------------------------------------------------
 
-    def _run_in_thread(self, host: Host) -> None:
+    def _run_in_thread(self, host: Host, *, is_ours: bool) -> None:
         """Run the drain in this thread until it ends: the bridge, or a caller that has no loop."""
         host.thread_id = get_ident()
         try:
             bridge.run(self.exporter, host)
         finally:
+            if is_ours:
+                hooks.thread_ends()
             self._ended(host)
 
     async def _run_in_loop(self, host: Host, predecessor: Optional[Host]) -> None:
@@ -171,7 +173,7 @@ class Lifecycle:
             if predecessor is not None:
                 await loops.wait_for(predecessor.finished(), None)
             if self._exporter is None or bridge.needs_preparing(self._exporter):
-                await loops.run_in_thread(lambda: bridge.prepare(self.exporter()))
+                await loops.run_in_thread(lambda: bridge.prepare(self.exporter()), "beaconhq-prepare")
             await self.exporter().run(host)
         except GeneratorExit:
             host.lost = True
@@ -338,7 +340,7 @@ class Lifecycle:
                 return
             host = self._host = Host("thread")
             host.stop(time.monotonic() + timeout)
-        self._run_in_thread(host)
+        self._run_in_thread(host, is_ours=False)
 
     def retire(self) -> None:
         """The client is gone: end the drain once the queue is empty. A finalizer: takes no lock."""

@@ -16,7 +16,7 @@ import time
 import weakref
 from concurrent.futures import Future
 from contextlib import suppress
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Awaitable, Callable, Coroutine, Optional
 
 import anyio
@@ -165,7 +165,7 @@ def start_task(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return task
 
 
-def start_in_thread(work: Callable[[], None]) -> Future[None]:
+def start_in_thread(work: Callable[[], None], name: str) -> Future[None]:
     """
     Start `work` in a thread of its own that ends with it; the future is done when `work` is.
 
@@ -175,23 +175,29 @@ def start_in_thread(work: Callable[[], None]) -> Future[None]:
     done = new_future()
 
     def run() -> None:
+        error: Optional[BaseException] = None
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - carried over to the waiter
-            done.set_exception(error)
-        else:
+        except BaseException as err:  # noqa: BLE001 - carried over to the waiter
+            error = err
+        if current_thread() is thread:
+            hooks.thread_ends()
+        if error is None:
             done.set_result(None)
+        else:
+            done.set_exception(error)
 
+    thread = Thread(target=run, name=name, daemon=True)
     try:
-        Thread(target=run, name="beaconhq-work", daemon=True).start()
+        thread.start()
     except RuntimeError:
         run()
     return done
 
 
-async def run_in_thread(work: Callable[[], None]) -> None:
+async def run_in_thread(work: Callable[[], None], name: str) -> None:
     """Run `work` in a thread of its own, and wait; raises what it raises."""
-    done = start_in_thread(work)
+    done = start_in_thread(work, name)
     await wait_for(done, None)
     done.result()
 

@@ -73,6 +73,8 @@ class Reporter:
         """Forget what happened: in a forked child that is its parent's. What is deferred was never told."""
         #: Type and text of the last error, or None.
         self.last_error: Optional[str] = None
+        for error in self._deferred:
+            self._remember(error)
         self._kinds: Dict[Kind, _History] = {}
 
     def report(self, error: BeaconError) -> None:

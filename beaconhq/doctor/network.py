@@ -147,7 +147,7 @@ async def _send(transport: Any, found: Attempt) -> None:
         if inspect.iscoroutinefunction(transport.send):
             results.append(transport.send(batch))
         else:
-            await run_in_thread(lambda: results.append(transport.send(batch)))
+            await run_in_thread(lambda: results.append(transport.send(batch)), "beaconhq-send")
         result: SendResult = await results[0] if inspect.isawaitable(results[0]) else results[0]
         detail = f"{result.status}"
         found.sent = result
@@ -171,7 +171,7 @@ class _WatchedLoop(asyncio.SelectorEventLoop):
             return getaddrinfo(host, port, **options)
         with watch.step("resolve", _text(host)) as describe:
             # A thread of its own: one that hangs must outlive neither the time-out nor the process.
-            await run_in_thread(lambda: found.extend(getaddrinfo(host, port, **options)))
+            await run_in_thread(lambda: found.extend(getaddrinfo(host, port, **options)), "beaconhq-resolve")
             describe(", ".join(dict.fromkeys(address[4][0] for address in found)))
         return found
 

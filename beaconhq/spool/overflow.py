@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Name of the threads that write.
+THREAD = "beaconhq-spool"
+
 
 class SpoolOverflow(Overflow):
     """
@@ -88,7 +91,7 @@ class SpoolOverflow(Overflow):
             self._spool.spill(self._low)
             self._queue.arm(self._high)
         else:
-            self._writing = start_in_thread(lambda: self._spool.spill(self._low))
+            self._writing = start_in_thread(lambda: self._spool.spill(self._low), THREAD)
             self._writing.add_done_callback(lambda _: host.wake())  # to look again
 
     async def post_ended(self, host: Host) -> None:  # noqa: ARG002
@@ -144,6 +147,6 @@ class SpoolOverflow(Overflow):
             done.append(work())
         else:
             with CancelScope(shield=True):
-                await run_in_thread(lambda: done.append(work()))
+                await run_in_thread(lambda: done.append(work()), THREAD)
         self._reporter.report_deferred()
         return done[0] if done else None

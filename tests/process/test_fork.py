@@ -309,6 +309,22 @@ class TestAnyMoment:
         expected = [f"/{number}-{who}" for number in range(20) for who in ("parent", "child")]
         assert sorted(ingest.paths) == sorted(expected)
 
+    def test_right_after_the_bridge_has_ended(self, ingest: RecordingIngest) -> None:
+        """OpenSSL holds a lock of its own while its thread leaves, after Python is through with it."""
+        script = """
+            def work():
+                client.capture(event("/child"))
+                assert client.flush_sync(20) == (1, 0, 0)
+
+            client = make()
+            for number in range(40):
+                client.capture(event("/parent"))
+                client.shutdown()
+                child(work)
+        """
+        assert run(script, ingest) == (0, "", "")
+        assert (ingest.paths.count("/parent"), ingest.paths.count("/child")) == (40, 40)
+
     def test_while_a_host_name_is_looked_up(self, ingest: RecordingIngest) -> None:
         """The C library's locks are not made for that: a fork waits for the look-up."""
         script = """

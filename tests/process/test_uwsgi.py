@@ -68,11 +68,11 @@ class TestShutdownUnderLoad:
             pids = Counter(event["consumer"] for post in tuple(ingest.posts) for event in post.events)
             return list(pids.values())
 
-        command = uwsgi(THREADS, "--max-requests=80", "--min-worker-lifetime=1")
+        command = uwsgi(THREADS, "--max-requests=1500", "--min-worker-lifetime=1")
         with serving(ingest, command, BIND) as server, Load(server, slow=()):
-            wait_until(lambda: counts().count(80) >= 3, "three workers that ended")
+            wait_until(lambda: counts().count(1500) >= 3, "three workers that ended")
             server.process.kill()
-        assert max(counts()) == 80
+        assert max(counts()) == 1500
         assert len(ingest.paths) == sum(counts())
 
 

@@ -126,24 +126,25 @@ def test_a_forked_child_does_not_keep_its_parent_s_lock_alive(partition: Partiti
     lock = partition.lock("parent")
     assert lock is not None
     read, write = os.pipe()
+    abandoned, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(write)
         lock.abandon()
+        os.write(tell, b".")
         os.read(read, 1)  # until the parent is through
         os._exit(0)
     os.close(read)
     try:
+        os.read(abandoned, 1)
         assert partition.lock("parent") is None  # what the child let go of is still the parent's
         lock.abandon()  # as if this process had died
-        deadline = 200
-        while (after := partition.lock("parent")) is None and deadline:
-            deadline -= 1
-            os.sched_yield()
+        after = partition.lock("parent")
         assert after is not None
         after.release(forget=True)
     finally:
-        os.close(write)
+        for end in (write, abandoned, tell):
+            os.close(end)
         os.waitpid(pid, 0)
 
 
