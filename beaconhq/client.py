@@ -395,9 +395,11 @@ class _ExporterFactory:
         self._flush_interval = client.flush_interval
         self._sizes = (client.max_batch_size, client.max_batch_bytes)
         self._eager = min(client.batch_size, client.max_batch_size, client.max_buffer_size)
-        # A dry run must not take what another process wants delivered.
-        folder = None if client.dry_run else client.spool
-        self._spool = (folder, client.spool_max_bytes, client.spool_max_age)
+        self._spool = (
+            client.spool if has_spool(client) else None,
+            client.spool_max_bytes,
+            client.spool_max_age,
+        )
 
     def __call__(self, queue: EventQueue) -> Exporter:
         from .exporter import Exporter, Limits  # loads asyncio, anyio and json: not at import
@@ -420,6 +422,11 @@ class _ExporterFactory:
 
         keepalive = max(KEEPALIVE, 2 * self._flush_interval)
         return HttpTransport(*self._http, client_factory=self._client_factory, keepalive=keepalive)
+
+
+def has_spool(client: BeaconClient) -> bool:
+    """Whether a client uses its spool: a dry run must not take what another process wants delivered."""
+    return client.spool is not None and not client.dry_run
 
 
 def _age(queue: EventQueue) -> Optional[float]:

@@ -3,7 +3,8 @@ The fixture and the switch of the pytest plugin, loaded where an ini option asks
 
 The switch keeps a whole run from shipping, in two ways. `BEACON_ENABLED=0` disables what `from_env()` makes,
 here and in processes that the tests start, and needs no key. And `HttpTransport` delivers nowhere, whoever
-made the client and however: every POST of this package passes there.
+made the client and however: every POST of this package passes there. Nor does any client have a spool, whose
+events would count as delivered and be gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Iterator, List
 
 import pytest
 
+from beaconhq import client
 from beaconhq.client import ENV_ENABLED
 from beaconhq.transport import SendResult
 
@@ -39,6 +41,7 @@ def keep_from_shipping(config: pytest.Config) -> None:
     from beaconhq.http import HttpTransport  # loads asyncio
 
     for_good = pytest.MonkeyPatch()
+    for_good.setattr(client, "has_spool", lambda _: False)
     for_good.setattr(HttpTransport, "prepare", _open_nothing)
     for_good.setattr(HttpTransport, "send", _deliver_nowhere)
     patch = pytest.MonkeyPatch()

@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import pytest
 from process.ingest_server import RecordingIngest
+from support.events import event
+from support.transports import DOWN, ScriptedTransport
+
+from beaconhq import BeaconClient
+from beaconhq.spool.status import look
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,6 +201,27 @@ class TestSwitch:
         pytester.makepyfile("def test_it():\n    pass")
         run(pytester).assert_outcomes(passed=1)
         assert ingest.paths == ["/"]
+
+    def test_what_waits_in_a_spool_stays_there(
+        self, pytester: pytest.Pytester, ingest: RecordingIngest
+    ) -> None:
+        """It is a real process's, and would count as delivered."""
+        folder = pytester.path / "spool"
+        left = BeaconClient("k", ingest.url, transport=ScriptedTransport(then=DOWN), spool=folder)
+        left.capture(event())
+        left.shutdown()
+        assert [each.events for each in look(folder)] == [1]
+        pytester.makeini(DISABLE)
+        pytester.makeconftest(SHIPPING.format(url=ingest.url, options=f"spool={str(folder)!r}"))
+        pytester.makepyfile("""
+            from conftest import client
+
+            def test_it():
+                client.flush_sync(10)
+                assert client.stats()["recovered"] == 0
+        """)
+        run(pytester).assert_outcomes(passed=1)
+        assert [each.events for each in look(folder)] == [1]
 
     def test_an_app_that_needs_a_key_needs_none(self, pytester: pytest.Pytester) -> None:
         pytester.makeini(DISABLE)
