@@ -108,7 +108,13 @@ SHIPPING = """
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BEACON_INGEST_KEY", "BEACON_INGEST_URL", "BEACON_ENABLED", "PYTEST_ADDOPTS"):
+    for name in (
+        "BEACON_INGEST_KEY",
+        "BEACON_INGEST_URL",
+        "BEACON_ENABLED",
+        "BEACON_SPOOL",
+        "PYTEST_ADDOPTS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
