@@ -69,7 +69,7 @@ def from_app(report: Report, target: str, timeout: float) -> Optional[BeaconClie
     if adapters:
         report.findings += _judge_adapters(adapters)
         return _described(adapters[0].client, report)
-    if "django.conf" in sys.modules:
+    if "django.conf" in sys.modules and os.environ.get(DJANGO_SETTINGS):
         client = from_django(report, None, timeout)
         if client is not None and type(app).__module__ == "django.core.handlers.asgi":
             report.findings.append(say("no_lifespan_django"))

@@ -70,6 +70,7 @@ def examine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             monkeypatch.setenv(name, value)
         code = cli.main(["doctor", "--json", *arguments])
         written = capsys.readouterr()
+        assert written.out, written.err
         report = json.loads(written.out)
         text = as_text(report, colour=False, sent="--send" in arguments)
         assert KEY not in written.out + written.err + text

@@ -120,7 +120,8 @@ def test_an_adapter_on_a_mounted_app_has_no_lifespan(
 
 
 def test_an_app_without_an_adapter(examine: Examine, ingest: Server, module: Module) -> None:
-    found = examine("--app", f"{module(FASTAPI.format(key=KEY, url=ingest.url))}:bare")
+    source = FASTAPI.format(key=KEY, url=ingest.url) + "\nimport django.conf  # without settings\n"
+    found = examine("--app", f"{module(source)}:bare")
     assert (found.code, found.codes()) == (1, ["no_adapter"])
     assert "has the client 'beacon'" in found.finding("no_adapter")
     assert ingest.methods == ["GET"]  # that client's network is looked at all the same
