@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
@@ -12,6 +13,11 @@ from beaconhq import BeaconClient
 
 if TYPE_CHECKING:
     from beaconhq.errors import BeaconError
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be what the
+# tests start: servers that are to end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
