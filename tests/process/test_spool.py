@@ -330,13 +330,16 @@ class TestSharing:
         script = """
             import os, sys, time
 
+            import beaconhq.http, beaconhq.spool.overflow, beaconhq.spool.spool, httpx  # once, not in each
+
             def work(name):
-                client = make(spool=FOLDER, flush_interval=0.05, shutdown_timeout=5)
+                client = make(spool=FOLDER, flush_interval=0.05, shutdown_timeout=30)
                 for number in range(300):
                     client.capture(event(f"/{name}/{number}"))
                     time.sleep(0.004)
                 client.shutdown()
                 assert client.stats()["dropped"] == {}, client.stats()
+                assert client.stats()["pending"] == 0, client.stats()
 
             children = []
             for name in range(8):
