@@ -40,7 +40,9 @@ def environment_of(ingest: Ingest, folder: Path) -> Dict[str, str]:
 
 CELERY_CONFIG = """
 broker_url = "filesystem://"
-broker_transport_options = {"data_folder_in": "BROKER", "data_folder_out": "BROKER"}
+broker_transport_options = {
+    "data_folder_in": "BROKER", "data_folder_out": "BROKER", "control_folder": "BROKER/control"
+}
 broker_connection_retry_on_startup = True
 """
 ADD = """
