@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Callable, List
 
 import pytest
@@ -59,7 +60,7 @@ async def test_down_for_the_first_half_of_20000_requests_all_are_delivered_once(
         await serve_all(app, range(10_000))
         stats = client.stats()
         assert (stats["captured"], stats["delivered"], stats["dropped"]) == (10_000, 0, {})
-        assert stats["requeued"] > 0, "it was tried"
+        await until(lambda: client.stats()["requeued"] > 0)  # it was tried
         ingest.come_up()
         await serve_all(app, range(10_000, 20_000))
         await deliver_all(client)
@@ -100,18 +101,25 @@ async def test_at_100_ms_a_post_3000_events_a_second_are_carried(
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("pause", [0.1, 0.0], ids=["ten events a second", "as many as there is time for"])
 async def test_no_retry_storm(ingest: FaultIngest, make_client: MakeClient, pause: float, host: str) -> None:
-    """The number of POSTs is that of the back-off, whatever the capture rate."""
+    """
+    The number of POSTs is that of the back-off, whatever the capture rate.
+
+    A thread that captures all the time leaves the bridge's so little of the GIL that loading the HTTP
+    stack can take it some seconds; so it goes on until two attempts were seen.
+    """
     ingest.script([], then=Fault(status=503))
     options = {"flush_interval": 0.2, "batch_size": 1, "max_buffer_size": 1000}
     client = make_client(ingest_url=ingest.get_url(), ingest_key=KEY, **options)
+    clock = asyncio.get_running_loop().time
     async with hosted(client, host):
-        end = asyncio.get_running_loop().time() + 2.0
-        while asyncio.get_running_loop().time() < end:
+        start = clock()
+        while clock() < start + 2.0 or (ingest.count_posts() < 2 and clock() < start + 60.0):
             for number in range(1 if pause else 100):
                 client.capture(event(number))
             await asyncio.sleep(pause)
-    # At the earliest after 0, 0.05, 0.15, 0.35, 0.75 and 1.55 s, and once more at the stop.
-    assert 2 <= ingest.count_posts() <= 9
+        took = clock() - start
+    # At the earliest after 0, 0.05, 0.15, 0.35, 0.75 s and so on, and once more at the stop.
+    assert 2 <= ingest.count_posts() <= 2 + math.log2(took / 0.05 + 1)
 
 
 #: Captures ever more, and prints by how much the process grew after the buffer had been filled twice.
