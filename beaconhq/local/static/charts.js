@@ -2,8 +2,28 @@
 
 import { chartTime, count, duration, rate, share } from "./format.js";
 
-// plotly.js is loaded: see early.js.
-delete document.createElement;
+// What is drawn once plotly.js is there, the latest for each node.
+const waiting = new Map();
+let loading = null;
+
+/** Run plotly.js: 4.8 MB, which keep a browser busy for a second or two when it sees them first. */
+async function load() {
+  // Its maps bring an inline style sheet, which the policy blocks with an error in the console. There are no maps
+  // here: it gets an element that does nothing.
+  document.createElement = function createElement(name, ...rest) {
+    return Document.prototype.createElement.call(this, name === "style" ? "template" : name, ...rest);
+  };
+  try {
+    await import("/static/plotly.js");
+  } finally {
+    delete document.createElement;
+  }
+  for (const draw of waiting.values()) draw();
+  waiting.clear();
+}
+
+/** Wait until what is on the page now has been painted. */
+const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
 
 const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
 
@@ -48,8 +68,13 @@ function layout(extra) {
 
 function draw(node, traces, extra, label) {
   node.setAttribute("aria-label", label);
-  // Missing where the script could not be loaded: the numbers are on the page as text too.
-  globalThis.Plotly?.react(node, traces, layout(extra), config);
+  // Where the script cannot be loaded nothing is drawn: the numbers are on the page as text too.
+  const react = () => globalThis.Plotly.react(node, traces, layout(extra), config);
+  if (globalThis.Plotly) react();
+  else {
+    waiting.set(node, react);
+    loading ??= painted().then(load);
+  }
 }
 
 const times = (series) => series.requests.map((_, place) => chartTime(series.start_ms + place * series.step_ms));
