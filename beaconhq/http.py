@@ -225,8 +225,9 @@ async def _read_to_end(response: Any) -> None:
                 if received > MAX_ANSWER_BYTES:
                     break
     finally:
-        with suppress(Exception), CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
-            await response.aclose()
+        if not getattr(response, "is_closed", False):  # as it is where the end was read
+            with suppress(Exception), anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await response.aclose()
 
 
 def retry_after(headers: Mapping[str, str]) -> Optional[float]:

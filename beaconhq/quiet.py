@@ -14,16 +14,19 @@ from contextvars import ContextVar
 from typing import Iterator
 
 _LAYERS = ("connection", "http11", "http2", "proxy", "socks")
-_LOGGERS = (
-    "asyncio",
-    "httpx",
-    "httpx2",
-    # What packs the headers of HTTP/2, the key among them (hpack 4.0 logs it readable).
-    "hpack.hpack",
-    "hpack.huffman",
-    "hpack.table",
-    *(f"{package}.{layer}" for package in ("httpcore", "httpcore2") for layer in _LAYERS),
-)
+_LOGGERS = [
+    logging.getLogger(name)
+    for name in (
+        "asyncio",
+        "httpx",
+        "httpx2",
+        # What packs the headers of HTTP/2, the key among them (hpack 4.0 logs it readable).
+        "hpack.hpack",
+        "hpack.huffman",
+        "hpack.table",
+        *(f"{package}.{layer}" for package in ("httpcore", "httpcore2") for layer in _LAYERS),
+    )
+]
 _on_our_behalf: ContextVar[bool] = ContextVar("beaconhq_quiet", default=False)
 
 
@@ -38,8 +41,8 @@ _filter = _OthersOnly()
 @contextmanager
 def quiet() -> Iterator[None]:
     """Drop the log records that the HTTP stack and asyncio make inside this block."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_filter)
+    for logger in _LOGGERS:
+        logger.addFilter(_filter)  # anew, as whoever configures logging may have removed it
     token = _on_our_behalf.set(True)
     try:
         yield

@@ -14,10 +14,11 @@ from beaconhq import BeaconClient
 if TYPE_CHECKING:
     from beaconhq.errors import BeaconError
 
-# A shell starts what it runs in the background with SIGINT ignored, and so would be what the
-# tests start: servers that are to end by it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what it runs in the background with SIGINT ignored, and `nohup` with SIGHUP; so would
+# be what the tests start: servers that are to end by them.
+for _signum, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, _handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

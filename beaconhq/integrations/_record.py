@@ -68,7 +68,7 @@ class Recorder:
 
     def reports(self, exchanges: Sequence[Exchange]) -> bool:
         """Whether this client already reports the request: it wraps the application further out."""
-        return bool(exchanges) and any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
+        return any(exchange.recorder._client is self._client for exchange in exchanges)  # noqa: SLF001
 
     def route(self, request: Any) -> str:
         """Return the template of a dispatched request."""

@@ -111,7 +111,7 @@ class BeaconDjangoMiddleware:
         within: Tuple[_Exchange, ...] = getattr(request, REQUEST_KEY, ())
         # Of what Django is mounted in: the scope under ASGI, the environment under WSGI.
         others: Sequence[Exchange] = within or getattr(request, "scope", request.META).get(EXCHANGES, ())
-        if self._recorder.reports(others):
+        if others and self._recorder.reports(others):
             return None
         exchange = _Exchange(self._recorder, others, request)
         setattr(request, REQUEST_KEY, (*within, exchange))

@@ -96,7 +96,7 @@ class _Layer:
         within: Tuple[_Exchange, ...] = environ.get(EXCHANGES, ())
         # a2wsgi mounts an application in an ASGI application and names that one's scope.
         others: Sequence[Exchange] = within or environ.get("asgi.scope", _NOTHING).get(EXCHANGES, ())
-        if self._recorder.reports(others):
+        if others and self._recorder.reports(others):
             return self._wsgi_app(environ, start_response)
         exchange = _Exchange(self._recorder, others, environ)
         environ[EXCHANGES] = (*within, exchange)
@@ -181,23 +181,38 @@ class _Exchange(Exchange):
         if not self._looked:  # Flask was not asked: middleware inside ours answered, or a foreign mount
             self.look(Request(environ))
         # What was named in a stream came after the look.
-        consumer = self.caller.consumer if self.caller.consumer is not None else self.consumer
-        status = int(self.status[:3]) if self.status[:3].isdigit() else 500
-        exception, self.exception = self.exception, None  # it holds frames, and they the environment
-        failure = exception if _is_failure(exception, status) else None
-        path = _text(self._url)
-        self.recorder.capture(self._method, path, self.route, status, failure, duration, consumer)
+        consumer = self.caller.consumer
+        if consumer is None:
+            consumer = self.consumer
+        status = _status_code(self.status)
+        exception = self.exception
+        if exception is not None:
+            self.exception = None  # it holds frames, and they the environment
+            if not _is_failure(exception, status):
+                exception = None
+        url = self._url
+        path = url if url.isascii() else url.encode("latin-1", "replace").decode("utf-8", "replace")
+        self.recorder.capture(self._method, path, self.route, status, exception, duration, consumer)
 
 
-def _is_failure(exception: Optional[BaseException], status: int) -> bool:
+def _status_code(status: str) -> int:
+    """Return the code of a status line; 500 where there was none."""
+    try:
+        return int(status[:3])
+    except ValueError:
+        return 500
+
+
+def _is_failure(exception: BaseException, status: int) -> bool:
     """Whether an exception is a failure, not an answer: extensions send the signal for a 404 too."""
     answer = isinstance(exception, HTTPException) and exception.code == status < 500
     return not answer and is_failure(exception)
 
 
 def _answered(response: Response) -> Response:
-    for exchange in request.environ.get(EXCHANGES, ()):
-        exchange.look(request)
+    served = _served()
+    for exchange in served.environ.get(EXCHANGES, ()):
+        exchange.look(served)
         # Flask's own errors and redirects come as a stream, of a length that is known.
         exchange.complete = not response.is_streamed or (
             response.status_code >= 300 and response.content_length is not None
@@ -207,9 +222,16 @@ def _answered(response: Response) -> Response:
 
 
 def _raised(_: Flask, exception: BaseException, **__: Any) -> None:
-    for exchange in request.environ.get(EXCHANGES, ()):
+    served = _served()
+    for exchange in served.environ.get(EXCHANGES, ()):
         exchange.exception = exception
-        exchange.look(request)
+        exchange.look(served)
+
+
+def _served() -> Request:
+    """Return the request itself: a look at it by way of `flask.request` costs 0.3 us each time."""
+    served: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return served
 
 
 def _read_route(of: Request) -> str:
@@ -233,10 +255,6 @@ def _url(environ: Environ) -> str:
     """Return the path with the mount point, as PEP 3333 has it: bytes as latin-1."""
     url: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return url
-
-
-def _text(url: str) -> str:
-    return url if url.isascii() else url.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 # -- bodies that are not complete yet ---------------------------------------------------
