@@ -12,6 +12,8 @@ import threading
 import time
 import tracemalloc
 from collections import deque
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Callable, Deque, Dict, List
 
 from beaconhq import BeaconClient, BeaconEvent, MockTransport
@@ -120,10 +122,13 @@ def encode(_: Dict[str, Any]) -> Calls:
 
 
 def drain(task: Dict[str, Any]) -> Calls:
-    """Beside an `httpx.AsyncClient` that posts the same bytes, ready."""
+    """Beside an `AsyncClient` of httpx, and of httpx2, that posts the same bytes, ready."""
     loop, calls = asyncio.new_event_loop(), Calls()
-    poster = loop.run_until_complete(_open_poster(task["ingest"]))
+    libraries = [name for name in ("httpx", "httpx2") if find_spec(name) is not None]
     for size in POST_SIZES:
+        for name in libraries:
+            poster = loop.run_until_complete(_open_poster(import_module(name), task["ingest"]))
+            calls.variants[f"{name} floor at {size}"] = _posting(loop, poster, size)
         client = BeaconClient(
             "k",
             task["ingest"],
@@ -133,15 +138,12 @@ def drain(task: Dict[str, Any]) -> Calls:
             max_batch_size=size,
         )
         loop.run_until_complete(client.__aenter__())
-        calls.variants[f"httpx floor at {size}"] = _posting(loop, poster, size)
         calls.variants[f"drain at {size}"] = _draining(loop, client, size)
     return calls
 
 
-async def _open_poster(ingest: str) -> Callable[[bytes], Any]:
-    import httpx
-
-    client = httpx.AsyncClient()
+async def _open_poster(library: Any, ingest: str) -> Callable[[bytes], Any]:
+    client = library.AsyncClient()
     headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
 
     async def post(body: bytes) -> None:

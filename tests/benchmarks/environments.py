@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = ["django", "fastapi", "flask", "httptools", "uvicorn"]
 #: What each subject needs beyond the frameworks.
 REQUIREMENTS: Dict[str, List[str]] = {
-    "beaconhq": ["-e", f"{ROOT}[fast]"],
+    "beaconhq": ["-e", f"{ROOT}[fast]", "httpx2; python_version >= '3.11'"],
     "beaconhq-0.2.0": ["beaconhq==0.2.0"],
     "apitally": ["apitally[django,fastapi,flask]>=1.0"],
     "sentry-sdk": ["sentry-sdk"],
