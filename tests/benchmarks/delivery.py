@@ -12,9 +12,10 @@ import threading
 import time
 import tracemalloc
 from collections import deque
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Callable, Deque, Dict, List
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 from beaconhq import BeaconClient, BeaconEvent, MockTransport
 
@@ -155,9 +156,7 @@ async def _open_poster(library: Any, ingest: str) -> Callable[[bytes], Any]:
 
 
 def _posting(loop: asyncio.AbstractEventLoop, post: Callable[[bytes], Any], size: int) -> Call:
-    from beaconhq.wire import Batch, clean
-
-    body = Batch([clean(record) for record in make_records(size)]).body
+    body = _body(size)
 
     async def work(count: int) -> Reading:
         watch = Stopwatch()
@@ -166,6 +165,12 @@ def _posting(loop: asyncio.AbstractEventLoop, post: Callable[[bytes], Any], size
         return watch.stop(count)
 
     return lambda count: loop.run_until_complete(work(count))
+
+
+def _body(size: int) -> bytes:
+    from beaconhq.wire import Batch, clean
+
+    return Batch([clean(record) for record in make_records(size)]).body
 
 
 def _draining(loop: asyncio.AbstractEventLoop, client: BeaconClient, size: int) -> Call:
@@ -191,37 +196,53 @@ async def _opened(client: BeaconClient, record: Any) -> None:
 
 
 def sustained(task: Dict[str, Any]) -> Calls:
-    """At a steady rate, the drain in the application's loop: CPU time of the whole process."""
+    """
+    At a steady rate, the drain in the application's loop: CPU time of the whole process.
+
+    Beside an `httpx.AsyncClient` that posts ready bytes as often as the drain does: a POST in a
+    process that did something else meanwhile costs more than one after the other.
+    """
+    from beaconhq.exporter import EAGER_SPACING
+
     loop, calls = asyncio.new_event_loop(), Calls()
+    post = loop.run_until_complete(_open_poster(import_module("httpx"), task["ingest"]))
     client = BeaconClient("k", task["ingest"])
     loop.run_until_complete(client.__aenter__())
     sink: Deque[object] = deque(maxlen=1000)
     records = make_records(2000)
 
-    async def produce(take: Callable[[Any], None], rate: int, count: int) -> None:
-        begun, taken = time.perf_counter(), 0
-        while taken < count:
-            due = min(count, int((time.perf_counter() - begun) * rate))
-            while taken < due:
-                take(records[taken % 2000])
-                taken += 1
-            await asyncio.sleep(TICK)
+    def at(rate: int, take: Callable[[Any], None], beside: Optional[Callable[[], Any]] = None) -> Call:
+        """Have events taken at that rate, and something else done as often as the drain posts."""
 
-    def run(rate: int, take: Callable[[Any], None], *, flush: bool) -> Call:
         async def work(count: int) -> Reading:
             await client.flush()
             watch = Stopwatch()
-            await produce(take, rate, count)
-            if flush:
-                await client.flush()
+            producing = asyncio.ensure_future(_produce(records, take, rate, count))
+            while beside is not None and not producing.done():
+                await asyncio.sleep(EAGER_SPACING)
+                await beside()
+            await producing
+            await client.flush()
             return watch.stop(count)
 
         return lambda count: loop.run_until_complete(work(count))
 
     for rate in RATES:
-        calls.variants[f"producer at {rate}/s"] = run(rate, sink.append, flush=False)
-        calls.variants[f"sdk at {rate}/s"] = run(rate, client.capture, flush=True)
+        body = _body(int(rate * EAGER_SPACING))
+        calls.variants[f"producer at {rate}/s"] = at(rate, sink.append)
+        calls.variants[f"httpx floor at {rate}/s"] = at(rate, sink.append, partial(post, body))
+        calls.variants[f"sdk at {rate}/s"] = at(rate, client.capture)
     return calls
+
+
+async def _produce(records: List[Any], take: Callable[[Any], None], rate: int, count: int) -> None:
+    begun, taken = time.perf_counter(), 0
+    while taken < count:
+        due = min(count, int((time.perf_counter() - begun) * rate))
+        while taken < due:
+            take(records[taken % len(records)])
+            taken += 1
+        await asyncio.sleep(TICK)
 
 
 # -- the longest step -------------------------------------------------------------------
