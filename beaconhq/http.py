@@ -155,8 +155,8 @@ class HttpTransport:
         }
         result: List[SendResult] = []
         try:
-            with quiet(), anyio.move_on_after(self._timeout):
-                await self._post(await self.open_client(), body, headers, result)
+            with quiet(), anyio.move_on_after(self._timeout) as scope:
+                await self._post(await self.open_client(), body, headers, result, scope)
         except errors.ExportError as err:
             err.__context__ = None  # the foreign error holds the request, and so the key
             raise
@@ -177,7 +177,7 @@ class HttpTransport:
         return self._client
 
     async def _post(
-        self, client: Any, body: bytes, headers: Dict[str, str], result: List[SendResult]
+        self, client: Any, body: bytes, headers: Dict[str, str], result: List[SendResult], scope: CancelScope
     ) -> None:
         """POST and append the answer to `result` as soon as its head is there."""
         connected: List[str] = []
@@ -207,19 +207,18 @@ class HttpTransport:
                 break
         status = response.status_code
         result.append(SendResult(200 <= status < 300, status, retry_after(response.headers)))
+        # From here on for the connection's sake only. Shielded: a stop whose time runs out here must
+        # not turn a delivery into a failure.
+        scope.deadline = min(anyio.current_effective_deadline(), anyio.current_time() + CLOSE_TIMEOUT)
+        scope.shield = True
         await _read_to_end(response)
 
 
 async def _read_to_end(response: Any) -> None:
-    """
-    Read the rest of a decided answer, for the connection's sake only.
-
-    Shielded: a stop whose time runs out here must not turn a delivery into a failure.
-    """
+    """Read the rest of a decided answer, as far as that goes."""
     received = 0
-    deadline = min(anyio.current_effective_deadline(), anyio.current_time() + CLOSE_TIMEOUT)
     try:
-        with suppress(Exception), CancelScope(deadline=deadline, shield=True):
+        with suppress(Exception):
             async for chunk in response.aiter_raw():
                 received += len(chunk)
                 if received > MAX_ANSWER_BYTES:

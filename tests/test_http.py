@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional
 
+import anyio
 import httpx
 import pytest
 import respx
@@ -258,6 +259,33 @@ async def test_once_the_status_is_there_the_batch_is_decided(then: str) -> None:
     async with serving(answering) as url:
         transport = HttpTransport(url, KEY, timeout=0.2)
         assert await transport.send(EVENTS) == SendResult(ok=True, status=202)
+        await transport.release()
+
+
+async def test_a_stop_that_runs_out_while_the_body_drips_does_not_undo_it() -> None:
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000\r\n\r\n{")
+        await asyncio.sleep(30)
+
+    async def note(_: httpx.Response) -> None:
+        has_head.set()
+
+    async def stop() -> None:
+        await has_head.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        scope.cancel()
+
+    has_head = asyncio.Event()
+    factory = functools.partial(httpx.AsyncClient, event_hooks={"response": [note]})
+    async with serving(answering) as url:
+        transport = HttpTransport(url, KEY, client_factory=factory)
+        stopping = asyncio.ensure_future(stop())
+        with anyio.CancelScope() as scope:
+            answer = await transport.send(EVENTS)
+        await stopping
+        assert answer == SendResult(ok=True, status=202)
         await transport.release()
 
 
