@@ -47,6 +47,10 @@ def _over_mincap(case: str) -> Callable[[Results], float]:
     return measured
 
 
+def _added_microseconds(case: str) -> Callable[[Results], float]:
+    return lambda results: added(results, case, "beaconhq") / 1000
+
+
 def _more_routes(case: str) -> Callable[[Results], float]:
     return lambda results: added(results, f"{case}/300", "beaconhq") / added(results, f"{case}/1", "beaconhq")
 
@@ -98,9 +102,12 @@ def _rows() -> List[Budget]:
             for routes in (1, 60, 300)
         ]
         rows.append(Budget(f"{name}, 300 routes", "x 1 route", 1.1, None, _more_routes(case)))
+        rows.append(Budget(f"{name}, 1 route(s), added", "us", 4, None, _added_microseconds(f"{case}/1")))
     rows += [
         Budget("Flask", "x mincap", 2, 1.5, _over_mincap("flask")),
+        Budget("Flask, added", "us", 12, None, _added_microseconds("flask")),
         Budget("Django WSGI", "x mincap", 2, 1.5, _over_mincap("django-wsgi")),
+        Budget("Django WSGI, added", "us", 6, None, _added_microseconds("django-wsgi")),
         Budget("Django ASGI, above noop", "x noise of noop", 1, None, _beyond_noise),
         Budget("`capture()`", "x lock + append", 1.5, 1, _quotient("capture", "not full", "lock+append")),
     ]
