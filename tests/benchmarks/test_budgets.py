@@ -176,5 +176,6 @@ class TestTable:
         flask = {
             name: {"added": {"thread": [value] * 3}} for name, value in (("mincap", -1.0), ("beaconhq", 9.0))
         }
-        (row,) = check({"cases": {"flask": flask}})
-        assert (row["measured"], row["met"]) == (None, False)
+        ratio, added = check({"cases": {"flask": flask}})
+        assert (ratio["measured"], ratio["met"]) == (None, False)
+        assert (added["unit"], added["measured"], added["met"]) == ("us", 0.01, True)
