@@ -9,6 +9,7 @@ lifecycle's business; what the drain does there is the exporter's.
 from __future__ import annotations
 
 import math
+from os import getpid
 from threading import get_ident
 
 from .native import Lock
@@ -31,6 +32,8 @@ class Host:
     def __init__(self, kind: Kind, loop: Optional[AbstractEventLoop] = None) -> None:
         #: "event_loop" (an application's own) or "thread" (the bridge's, or a caller's).
         self.kind = kind
+        #: The process that it was made for.
+        self.pid = getpid()
         #: The application's event loop, or None.
         self.loop = loop
         #: The thread that runs the drain, once it is known.

@@ -10,6 +10,7 @@ still on their way.
 from __future__ import annotations
 
 import time
+from os import getpid
 from threading import get_ident
 
 from . import bridge, hooks, uwsgi
@@ -131,9 +132,6 @@ class Lifecycle:
                 self._start_bridge()
         finally:
             lock.release()
-            if lock is not self._lock:  # a forked child goes on: it was its parent that got the thread
-                self._host = None
-                self.queue.arm(1)
 
     def _start_bridge(self) -> Optional[Host]:
         """Under the lock: start the bridge; None where no thread can be started."""
@@ -150,6 +148,10 @@ class Lifecycle:
             return None
         self._host = host
         self.queue.disarm()
+        if host.pid != getpid():  # forked in here: the thread is the parent's, or will not run
+            self._host = None
+            self.queue.arm(1)
+            return None
         return host
 
     # -- running ------------------------------------------------------------------------
@@ -158,7 +160,8 @@ class Lifecycle:
         """Run the drain in this thread until it ends: the bridge, or a caller that has no loop."""
         host.thread_id = get_ident()
         try:
-            bridge.run(self.exporter, host)
+            if host.pid == getpid():  # else it was started after a fork, for its parent's host
+                bridge.run(self.exporter, host)
         finally:
             if is_ours:
                 hooks.thread_ends()

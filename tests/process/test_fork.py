@@ -404,7 +404,7 @@ class TestAnyMoment:
         assert run(script, ingest) == (0, "", "")
         assert ingest.paths.count("/child") == 20
 
-    @pytest.mark.parametrize("goes_on", [False, pytest.param(True, marks=pytest.mark.torture)])
+    @pytest.mark.parametrize("goes_on", [False, True])
     @pytest.mark.parametrize("awake", [False, pytest.param(True, marks=pytest.mark.torture)])
     def test_at_every_line_of_a_capture(self, awake: bool, goes_on: bool, ingest: RecordingIngest) -> None:
         """
