@@ -184,23 +184,14 @@ class _Exchange(Exchange):
         consumer = self.caller.consumer
         if consumer is None:
             consumer = self.consumer
-        status = _status_code(self.status)
-        exception = self.exception
-        if exception is not None:
-            self.exception = None  # it holds frames, and they the environment
-            if not _is_failure(exception, status):
-                exception = None
+        code = self.status[:3]
+        status = int(code) if code.isdecimal() else 500
+        exception, self.exception = self.exception, None  # it holds frames, and they the environment
+        if exception is not None and not _is_failure(exception, status):
+            exception = None
         url = self._url
         path = url if url.isascii() else url.encode("latin-1", "replace").decode("utf-8", "replace")
         self.recorder.capture(self._method, path, self.route, status, exception, duration, consumer)
-
-
-def _status_code(status: str) -> int:
-    """Return the code of a status line; 500 where there was none."""
-    try:
-        return int(status[:3])
-    except ValueError:
-        return 500
 
 
 def _is_failure(exception: BaseException, status: int) -> bool:

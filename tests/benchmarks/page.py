@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Tuple
 
 from browser import chromium
-from browser.conftest import ingest_with
+from browser.conftest import WIDE, ingest_with
 
 from beaconhq.local.store import EventStore
 from beaconhq.local.validation import parse_batch
@@ -76,7 +76,7 @@ def fill(path: Path, count: int) -> None:
 
 
 def new_page(browser: Browser) -> Page:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = browser.new_page(viewport=WIDE)
     page.add_init_script(_WATCH)
     return page
 

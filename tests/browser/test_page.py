@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
-from .conftest import Ingest, ingest_with, seconds_ago
+from .conftest import WIDE, Ingest, ingest_with, seconds_ago
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.process
 
 Open = Callable[..., Page]
 
-WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
 HOSTILE = [
     "<script>window.owned = 1</script>",
@@ -255,9 +254,14 @@ class TestKeyboard:
         expect(button).to_be_focused()
 
 
+#: The contrast of small text (WCAG 2.1, 1.4.3), asked of all text.
+STRICT = {"contrastRatio": {size: {"expected": 4.5} for size in ("normal", "large")}}
+
+
 def violations(page: Page) -> List[str]:
     """Return what axe-core objects to: names, roles, landmarks, contrast, focus order."""
-    found = Axe().run(page).response
+    options = {"resultTypes": ["violations"], "checks": {"color-contrast": {"options": STRICT}}}
+    found = Axe().run(page, options=options).response
     assert len(found["passes"]) > 20, "it looked"
     return [f"{each['id']}: {node['html']}" for each in found["violations"] for node in each["nodes"]]
 

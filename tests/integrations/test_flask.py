@@ -363,6 +363,18 @@ async def test_the_length_of_a_list_stays_known_to_the_server(app: Flask, probe:
     assert (await probe.event())["route"] == "(unmatched)"
 
 
+@pytest.mark.parametrize("status", ["\u00b200 OK", " 20 OK", "1_0 OK", "+20 OK", "OK", ""])
+async def test_what_is_no_status_is_a_500(app: Flask, probe: Probe, status: str) -> None:
+    def answers(environ: Any, start_response: Any) -> Any:
+        start_response(status, [])
+        return [b"answered"]
+
+    app.wsgi_app = answers  # type: ignore[method-assign]
+    init_flask(app, probe.client)
+    assert app(environ_of(Request("GET", "/odd")), _start_response) == [b"answered"]
+    assert (await probe.event())["status"] == 500
+
+
 async def test_a_status_that_the_server_refuses_was_not_sent(app: Flask, probe: Probe) -> None:
     inner = app.wsgi_app
 
